@@ -1,0 +1,1 @@
+"""The durable event log: the contract, its record formats and the embedded engine."""

@@ -1,0 +1,77 @@
+"""The immutable snapshot of a workspace that every process works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+
+Network = IPv4Network | IPv6Network
+
+CLIENT_SIDE_TYPES = frozenset(
+    {
+        "javascript",
+        "website",
+        "ios",
+        "apple",
+        "swift",
+        "android",
+        "kotlin",
+        "kotlin-android",
+        "react-native",
+        "flutter",
+        "unity",
+        "xamarin",
+        "amp",
+        "pixel",
+        "roku",
+    }
+)
+"""Types of sources whose events come from a user's own device: only these get the caller's address and user
+agent filled in (``spec/event_path.md`` §1.7)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where events come from. ``slug`` is its identity."""
+
+    slug: str
+    name: str
+    type: str
+    write_keys: tuple[str, ...]
+    enabled: bool = True
+
+    @property
+    def client_side(self) -> bool:
+        return self.type in CLIENT_SIDE_TYPES
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where events go. ``slug`` is its identity; ``settings`` hold resolved secrets, never print them."""
+
+    slug: str
+    name: str
+    type: str
+    sources: tuple[str, ...]
+    enabled: bool
+    settings: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A workspace as it stood at one moment. ``version`` is a hash of its content."""
+
+    version: str
+    slug: str
+    name: str
+    sources: Mapping[str, Source]
+    destinations: Mapping[str, Destination]
+    allow_private: tuple[Network, ...] = ()
+
+    @cached_property
+    def by_write_key(self) -> Mapping[str, Source]:
+        """The source of each write key, disabled sources included."""
+        return {key: source for source in self.sources.values() for key in source.write_keys}

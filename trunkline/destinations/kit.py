@@ -1,0 +1,128 @@
+"""What a native destination implements, and what it is given.
+
+A destination type checks its settings when the workspace is loaded, and opens a *sender* when its lane first has work.
+A sender never raises for what the peer did: every event gets an :class:`Outcome`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from trunkline.clock import Clock
+from trunkline.workspace.model import Destination
+
+SettingsProblem = tuple[str, str, str]
+"""(path of the setting, what is wrong with it, how to mend it)."""
+
+
+class Result(Enum):
+    """How one attempt at one event ended."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one attempt. ``reason`` is a delivery error code (``spec/event_path.md`` §8.3), ``detail`` free text
+    without secrets, ``retry_after_s`` the peer's own wish."""
+
+    result: Result
+    reason: str = ""
+    detail: str = ""
+    retry_after_s: float | None = None
+
+
+DELIVERED_OUTCOME: Final = Outcome(Result.DELIVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingEvent:
+    """One event for a sender. ``body`` is the event's JSON."""
+
+    message_id: str
+    source: str
+    type: str
+    name: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """``body`` is cut at the client's limit."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpError(Exception):
+    """No response was had. ``code`` is a delivery error code such as ``ECONNREFUSED``; ``retryable`` whether another
+    attempt can succeed."""
+
+    def __init__(self, code: str, detail: str, *, retryable: bool = True) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.retryable = retryable
+
+
+class HttpClient(Protocol):
+    """The one way out: guarded, bounded in time and in bytes. Follows no redirect."""
+
+    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
+        """Raises HttpError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a sender may use."""
+
+    http: HttpClient
+    data_dir: Path
+    clock: Clock
+
+
+class Sender(Protocol):
+    """Delivers to one destination. Called concurrently up to the lane's concurrency."""
+
+    async def send(self, events: Sequence[OutgoingEvent]) -> Sequence[Outcome]:
+        """One outcome an event, in order."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class NativeDestination(Protocol):
+    """A type of destination."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def storage(self) -> bool: ...
+
+    @property
+    def secret_settings(self) -> frozenset[str]: ...
+
+    def check_settings(self, settings: Mapping[str, Any]) -> list[SettingsProblem]: ...
+
+    def open(self, destination: Destination, surroundings: Surroundings) -> Sender: ...
+
+
+RETRYABLE_STATUSES: Final = frozenset({408, 423, 425, 429})
+
+
+def outcome_of_status(status: int, retry_after_s: float | None, detail: str) -> Outcome:
+    """2xx is delivered; 408, 423, 425, 429 and 5xx but 501 may be tried again; all else fails at once."""
+    if 200 <= status < 300:
+        return DELIVERED_OUTCOME
+    if status in RETRYABLE_STATUSES or (status >= 500 and status != 501):
+        return Outcome(Result.RETRY, str(status), detail, retry_after_s)
+    return Outcome(Result.FAILED, str(status), detail)

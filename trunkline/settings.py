@@ -1,0 +1,421 @@
+"""Process settings: what an operator may tune, every default in this one place.
+
+A value comes from, strongest first: a flag of the command line, an environment variable ``TRUNKLINE_<NAME>``,
+``trunkline.toml`` in the data directory, the default below. Nothing is ignored: unknown names, values of the
+wrong type and values out of range are all reported, together, by :class:`SettingsError`.
+
+Sizes may be written as a number of bytes or with a unit (``64MiB``, ``20 GB``); lists in the environment are
+separated by commas.
+
+Errors::
+
+    SettingsError    everything that is wrong with the settings; one line each in ``problems``
+"""
+
+# ruff: noqa: RUF009
+# The defaults are dataclass fields made by a helper of this module, which the rule takes for shared objects.
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Final, cast
+
+Network = IPv4Network | IPv6Network
+
+ENVIRONMENT_PREFIX: Final = "TRUNKLINE_"
+FILE_NAME: Final = "trunkline.toml"
+
+_OTHER_VARIABLES: Final = frozenset({"TRUNKLINE_FAILPOINTS"})
+"""Variables of ours that are no settings."""
+
+_KUBERNETES_SERVICE_LINK: Final = re.compile(r"TRUNKLINE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
+"""Kubernetes sets these (and ``TRUNKLINE_PORT=tcp://…``) in each pod beside a Service ``trunkline``."""
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_SIZE_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+MIB: Final = 2**20
+GIB: Final = 2**30
+
+
+class SettingsError(Exception):
+    """The settings can't be used. ``problems`` holds one sentence each, with the mend."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class _Refused(Exception):
+    """Why one value was refused."""
+
+
+def _number(value: object, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise _Refused("not a number")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise _Refused("not a number") from None
+    if not math.isfinite(number) or not least <= number <= most:
+        raise _Refused(f"not between {least:g} and {most:g}")
+    return number
+
+
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        number = _number(value, least, most)
+        if number != int(number):
+            raise _Refused("not a whole number")
+        return int(number)
+
+    return parse
+
+
+def _seconds(least: float, most: float) -> Callable[[object], float]:
+    return lambda value: _number(value, least, most)
+
+
+def _size(least: int, most: int = 2**60) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, str):
+            match = _SIZE.fullmatch(value.strip())
+            unit = _SIZE_UNITS.get(match[2].lower()) if match else None
+            if match is None or unit is None:
+                raise _Refused("not a size; write bytes or a unit, such as 64MiB")
+            value = math.floor(float(match[1]) * unit) if len(match[1]) < 20 else 2**62
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+            raise _Refused("not a size; write bytes or a unit, such as 64MiB")
+        if not least <= value <= most:
+            raise _Refused(f"not between {least} and {most} bytes")
+        return int(value)
+
+    return parse
+
+
+def _one_of(*choices: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        for choice in choices:
+            if not isinstance(value, bool) and str(value).strip() == str(choice):
+                return choice
+        raise _Refused(f"not one of {', '.join(map(str, choices))}")
+
+    return parse
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Refused("not a text, or empty")
+    return value.strip()
+
+
+def _path(value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    text = _text(value)
+    if "\0" in text:
+        raise _Refused("not a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise _Refused("the home directory that ~ stands for is unknown") from None
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise _Refused("not a list of networks")
+    networks: list[Network] = []
+    for item in value:
+        try:
+            if not isinstance(item, str | IPv4Network | IPv6Network):
+                raise ValueError
+            networks.append(ip_network(item))
+        except ValueError:
+            raise _Refused(f"{item!r} is not a network such as 10.0.0.0/8 or 192.0.2.7") from None
+    return tuple(networks)
+
+
+def _setting(
+    default: Any,
+    type_name: str,
+    parse: Callable[[object], Any],
+    doc: str,
+    *,
+    secret: bool = False,
+    home: str = "",
+) -> Any:
+    """``home`` names the only place that may set it: ``environment``, or ``outside`` (all but the file)."""
+    metadata = {"type": type_name, "parse": parse, "doc": doc, "secret": secret, "home": home}
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All process settings, parsed. Sizes are bytes, ``_s`` seconds, ``_hours`` hours."""
+
+    data_dir: Path = _setting(
+        Path("data"), "path", _path, "Directory that holds everything Trunkline keeps.", home="outside"
+    )
+    config: Path | None = _setting(
+        None,
+        "path",
+        _path,
+        "The workspace's YAML file. It is watched and reloaded when it changes. "
+        "Without it the workspace that was active last is used, or a starter workspace at the first start.",
+    )
+    host: str = _setting("127.0.0.1", "text", _text, "Address to listen on. `0.0.0.0` listens on all of IPv4.")
+    port: int = _setting(
+        8080, "integer", _whole(0, 65534), "Port of the Tracking API and the CDN. 0 takes any free port."
+    )
+    ingest_processes: int = _setting(
+        1, "integer", _whole(1, 64), "Processes that answer the Tracking API. One uses about one core."
+    )
+    ingest_queue_bytes: int = _setting(
+        64 * MIB,
+        "size",
+        _size(MIB),
+        "Events of one ingest process that may wait for the disk. Above it, requests get 429 with `Retry-After`.",
+    )
+    ingest_queue_requests: int = _setting(
+        10_000,
+        "integer",
+        _whole(1, 1_000_000),
+        "Requests of one ingest process that may wait for the disk. Above it, requests get 429 with `Retry-After`.",
+    )
+    max_connections: int = _setting(
+        4096,
+        "integer",
+        _whole(1, 1_000_000),
+        "Connections that one ingest process holds open at once. Above it, requests get 503 with `Retry-After`.",
+    )
+    header_timeout_s: float = _setting(
+        10.0, "seconds", _seconds(0.1, 3600), "Time for a client to send the whole header of a request."
+    )
+    body_timeout_s: float = _setting(
+        30.0, "seconds", _seconds(0.1, 3600), "Time for a client to send the whole body of a request."
+    )
+    unknown_key_status: int = _setting(
+        200,
+        "200 or 401",
+        _one_of(200, 401),
+        "HTTP status for an unknown or disabled write key. 200 is what Segment answers; the request leaves a "
+        "trace either way.",
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (),
+        "networks",
+        _networks,
+        "Networks whose `X-Forwarded-For` is believed when the caller's address is taken.",
+    )
+    metrics_token: str | None = _setting(
+        None,
+        "text",
+        _text,
+        "Bearer token for `/metrics`. Without one `/metrics` answers callers on this machine only.",
+        secret=True,
+    )
+    master_key: str | None = _setting(
+        None,
+        "base64 or hex",
+        _text,
+        "Key that protects secrets at rest: 32 bytes in base64 or hex. Without it the key is in `master.key` "
+        "in the data directory, created at the first start.",
+        secret=True,
+        home="environment",
+    )
+    reserve_bytes: int = _setting(
+        256 * MIB,
+        "size",
+        _size(0),
+        "Free disk space that is left untouched. Below it, ingest answers 503 until space returns.",
+    )
+    log_retention_hours: float = _setting(
+        24.0, "hours", lambda value: _number(value, 0, 24 * 366), "How long the event log is kept at least."
+    )
+    log_max_bytes: int = _setting(
+        20 * GIB,
+        "size",
+        _size(MIB),
+        "Size of one topic of the event log (`ingested`, `accepted`) above which its oldest segments go "
+        "early, once every reader has passed them.",
+    )
+    log_segment_bytes: int = _setting(
+        64 * MIB,
+        "size",
+        _size(64 * 1024, 4 * GIB),
+        "Size of one file of the event log; space is freed by the file.",
+    )
+    dedupe_memtable_keys: int = _setting(
+        1_000_000,
+        "integer",
+        _whole(1000, 100_000_000),
+        "Message ids that the dedupe index holds in memory before it writes them to a file. More is faster "
+        "and takes more memory.",
+    )
+    lane_concurrency: int = _setting(
+        16, "integer", _whole(1, 10_000), "Requests in flight for one destination, unless it says otherwise."
+    )
+    send_timeout_s: float = _setting(
+        10.0, "seconds", _seconds(0.1, 600), "Time for one request to a destination, answer included."
+    )
+    shutdown_grace_s: float = _setting(
+        10.0,
+        "seconds",
+        _seconds(0, 600),
+        "Time after SIGTERM for sends in flight to end. What is left stays pending and is sent after the next start.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """What the documentation and the command line say about a setting. ``default`` is text, empty for none."""
+
+    name: str
+    env: str
+    type: str
+    default: str
+    doc: str
+    secret: bool
+    in_file: bool
+    """Whether ``trunkline.toml`` may hold it."""
+
+
+def _fields() -> Mapping[str, Field[Any]]:
+    return {item.name: item for item in fields(Settings)}
+
+
+def format_value(value: object) -> str:
+    """A setting's value as one would write it in the environment; secrets must not come here."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= MIB:
+        for unit, size in (("GiB", GIB), ("MiB", MIB)):
+            if value % size == 0:
+                return f"{value // size}{unit}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def describe_settings() -> list[SettingInfo]:
+    """Every setting there is, in the order of :class:`Settings`."""
+    return [
+        SettingInfo(
+            name=item.name,
+            env=ENVIRONMENT_PREFIX + item.name.upper(),
+            type=item.metadata["type"],
+            default="" if item.default is MISSING else format_value(item.default),
+            doc=item.metadata["doc"],
+            secret=item.metadata["secret"],
+            in_file=not item.metadata["home"],
+        )
+        for item in _fields().values()
+    ]
+
+
+def load_settings(environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
+    """Settings from flags, environment, ``trunkline.toml`` and defaults.
+
+    ``flags`` are those the command line was given, by the setting's name; ``None`` values count as not given.
+    Raises SettingsError with every problem found.
+    """
+    problems: list[str] = []
+    given: dict[str, tuple[str, object]] = {}
+    _take_environment(environ, given, problems)
+    for name, value in (flags or {}).items():
+        if value is None:
+            continue
+        if name not in _fields():
+            raise TypeError(f"no setting is called {name!r}")
+        given[name] = (f"--{name.replace('_', '-')}", value)
+
+    source, raw = given.get("data_dir", ("", Settings().data_dir))
+    try:
+        data_dir = _path(raw)
+    except _Refused as refused:
+        raise SettingsError([*problems, f"{source}: {refused}."]) from None
+    for name, (place, value) in _read_file(data_dir / FILE_NAME, problems).items():
+        given.setdefault(name, (place, value))
+
+    values: dict[str, Any] = {}
+    for name, (place, value) in given.items():
+        metadata = _fields()[name].metadata
+        try:
+            values[name] = metadata["parse"](value)
+        except _Refused as refused:
+            shown = "" if metadata["secret"] else f": {value!r}"
+            problems.append(f"{place}: {refused}{shown}. Its type is {metadata['type']}.")
+    if problems:
+        raise SettingsError(problems)
+    return Settings(**values)
+
+
+def _take_environment(environ: Mapping[str, str], given: dict[str, tuple[str, object]], problems: list[str]) -> None:
+    by_variable = {ENVIRONMENT_PREFIX + name.upper(): name for name in _fields()}
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _OTHER_VARIABLES:
+            continue
+        if _KUBERNETES_SERVICE_LINK.fullmatch(variable):
+            continue
+        if variable == "TRUNKLINE_PORT" and value.startswith(("tcp://", "udp://")):
+            continue
+        if variable in by_variable:
+            given[by_variable[variable]] = (variable, value)
+        else:
+            problems.append(
+                f"{variable}: no setting has this variable{_nearest(variable, list(by_variable))}. Rename or remove it."
+            )
+
+
+def _read_file(path: Path, problems: list[str]) -> dict[str, tuple[str, object]]:
+    try:
+        document = cast("dict[str, object]", tomllib.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        problems.append(f"{path}: can't be read ({error.strerror}). Make it readable for this user.")
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        problems.append(f"{path}: not valid TOML ({error}). Mend the file.")
+        return {}
+    known = _fields()
+    taken: dict[str, tuple[str, object]] = {}
+    for name, value in document.items():
+        if name not in known:
+            problems.append(
+                f"{path}: {name}: no setting is called so{_nearest(name, list(known))}. Rename or remove it."
+            )
+        elif known[name].metadata["home"] == "environment":
+            variable = ENVIRONMENT_PREFIX + name.upper()
+            problems.append(f"{path}: {name}: may not be in a file beside the data it protects. Set {variable}.")
+        elif known[name].metadata["home"]:
+            problems.append(f"{path}: {name}: the file itself is found through it. Set it outside the file.")
+        else:
+            taken[name] = (f"{path}: {name}", value)
+    return taken
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    matches = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""

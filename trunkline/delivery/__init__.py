@@ -1,0 +1,1 @@
+"""Lanes, the retry policy, the guarded HTTP client."""

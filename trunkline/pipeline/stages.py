@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from trunkline.log.records import IngestedChunk, LoggedEvent
-from trunkline.state.base import FAILED_ON_INGEST, FILTERED_AT_SOURCE
+from trunkline.spec.outcomes import FAILED, FAILED_ON_INGEST, FILTERED_AT_SOURCE
 
 
 class Scope(Enum):
@@ -58,7 +58,7 @@ STAGES: Final[tuple[Stage, ...]] = (
         "send",
         Scope.LANE,
         False,
-        "failed",
+        FAILED,
         "Sends the event to the destination; what fails for a while is tried again for up to four hours.",
     ),
 )

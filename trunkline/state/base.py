@@ -23,14 +23,6 @@ PLACE_BITS: Final = 12
 MAX_SURVIVORS: Final = 1 << PLACE_BITS
 """An envelope holds at most so many survivors, so that a place fits into 63 bits."""
 
-FAILED_ON_INGEST: Final = "failed_on_ingest"
-FILTERED_AT_SOURCE: Final = "filtered_at_source"
-ACCEPTED_OUTCOME: Final = "accepted"
-OBJECT_OUTCOME: Final = "object"
-FILTERED_AT_DESTINATION: Final = "filtered_at_destination"
-DELIVERED: Final = "delivered"
-FAILED: Final = "failed"
-
 
 class StateError(Exception):
     """Base of everything the state store raises."""

@@ -272,7 +272,8 @@ class SqliteStateStore:
             (destination,),
         )
         for row in found.fetchall():
-            yield RetryRow(*row[:-1], self._decompressor.decompress(row[-1]))
+            values = (*row[:-1], self._decompressor.decompress(row[-1]))
+            yield RetryRow(*values)
 
     def source_books(self) -> Mapping[SourceKey, int]:
         return {

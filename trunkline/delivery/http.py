@@ -1,0 +1,149 @@
+"""The HTTP client of all destinations: aiohttp behind the egress guard.
+
+The guard sits where a name becomes addresses, and refuses literals before a connection is made, so what was checked is
+what is connected to. Redirects are not followed. A response body is read up to a limit; of a longer one the connection
+is dropped instead of drained.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from trunkline import __version__
+from trunkline.delivery.egress import EgressPolicy, EgressRefused
+from trunkline.destinations.kit import HttpError, HttpResponse
+
+USER_AGENT: Final = f"Trunkline/{__version__}"
+RESPONSE_LIMIT_BYTES: Final = 64 * 1024
+DNS_CACHE_S: Final = 60
+
+Policy = Callable[[], EgressPolicy]
+
+
+class _GuardedResolver(AbstractResolver):
+    """Resolves through the system and drops what the policy refuses; nothing left is a refusal."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._resolver = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        policy = self._policy()
+        allowed: list[ResolveResult] = []
+        refusal: EgressRefused | None = None
+        for result in found:
+            try:
+                policy.check(result["host"])
+            except EgressRefused as error:
+                refusal = error
+            else:
+                allowed.append(result)
+        if refusal is not None and not allowed:
+            raise refusal
+        return allowed
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _error_code(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "ECONNREFUSED"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "ECONNRESET"
+    if isinstance(error, socket.gaierror):
+        return "EAI_AGAIN" if error.errno == socket.EAI_AGAIN else "ENOTFOUND"
+    return "EHOSTUNREACH" if error.errno is not None else "ECONNABORTED"
+
+
+class GuardedClient:
+    """See :class:`trunkline.destinations.kit.HttpClient`. One for all lanes of a worker."""
+
+    def __init__(self, policy: Policy, *, timeout_s: float, connections: int = 1000) -> None:
+        self._policy = policy
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+        self._parsed: dict[str, URL] = {}
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                resolver=_GuardedResolver(self._policy),
+                limit=self._connections,
+                ttl_dns_cache=DNS_CACHE_S,
+                keepalive_timeout=30,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=self._timeout,
+                headers={"User-Agent": USER_AGENT},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    def _parse(self, url: str) -> URL:
+        parsed = self._parsed.get(url)
+        if parsed is None:
+            if len(self._parsed) >= 1024:
+                self._parsed.clear()
+            parsed = self._parsed[url] = URL(url)
+        return parsed
+
+    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
+        target = self._parse(url)
+        try:
+            if target.host is not None and _is_literal(target.host):
+                self._policy().check(target.host)
+            async with self._open().post(target, data=body, headers=headers, allow_redirects=False) as response:
+                answer = b""
+                if response.content_length != 0:
+                    answer = await response.content.read(RESPONSE_LIMIT_BYTES)
+                    if not response.content.at_eof():
+                        answer += await response.content.read(RESPONSE_LIMIT_BYTES - len(answer))
+                    if not response.content.at_eof():
+                        response.close()
+                return HttpResponse(response.status, response.headers, answer)
+        except EgressRefused as error:
+            raise HttpError("EGRESS_REFUSED", str(error), retryable=False) from error
+        except TimeoutError as error:
+            raise HttpError("ETIMEDOUT", f"no answer within {self._timeout.total:g} s") from error
+        except aiohttp.ClientConnectorDNSError as error:
+            raise HttpError("ENOTFOUND", f"{target.host}: {error.os_error}") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise HttpError("CERTIFICATE", str(error.certificate_error)) from error
+        except aiohttp.ServerDisconnectedError as error:
+            raise HttpError("ECONNRESET", "the peer closed the connection without an answer") from error
+        except aiohttp.ClientOSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, EgressRefused) else None
+            if cause is not None:
+                raise HttpError("EGRESS_REFUSED", str(cause), retryable=False) from error
+            os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            raise HttpError(_error_code(os_error), os_error.strerror or str(os_error)) from error
+        except aiohttp.ClientError as error:
+            raise HttpError("EPROTO", f"{type(error).__name__}: {error}") from error
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None

@@ -1,0 +1,440 @@
+"""A lane: everything between the accepted log and one destination's sender.
+
+A lane that keeps up is handed decoded envelopes and owns no state. Its *window* holds the events that it took, in
+order, from the first that is not settled; the low-water mark is that first one's place. An event that waits for a
+retry, or whose attempt lasts for over a second, gets a row of its own and is settled for the window, so the mark never
+waits for one event. A lane whose queue is full falls *behind*: it reads the log by itself until it has caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+import structlog
+
+from trunkline.clock import Clock
+from trunkline.delivery.accepted import EnvelopeReader
+from trunkline.delivery.retry import RetryPolicy
+from trunkline.destinations.kit import Outcome, OutgoingEvent, Result, Sender
+from trunkline.log.records import AcceptedEvent
+from trunkline.pipeline.stages import SEND
+from trunkline.spec.outcomes import DELIVERED, DESTINATION_DELETED, FAILED, RETRIES_EXHAUSTED
+from trunkline.state.base import Changes, Interval, LaneKey, LaneState, RetryRow, place_of, position_of
+
+QUEUE_EVENTS: Final = 10_000
+QUEUE_BYTES: Final = 8 << 20
+ROWS_CAP: Final = 10_000
+ROWS_BYTES_CAP: Final = 64 << 20
+READ_BYTES: Final = 1 << 20
+ROW_AFTER_S: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+Taken = Sequence[tuple[int, AcceptedEvent]]
+"""Events of one envelope with their places, in order."""
+
+
+@dataclass(slots=True, eq=False)
+class LaneEvent:
+    """One event on its way through a lane. ``settled`` speaks of the window only."""
+
+    place: int
+    outgoing: OutgoingEvent | None
+    received_at_ms: int
+    attempts: int = 0
+    first_attempt_at_ms: int = 0
+    started_s: float = 0.0
+    settled: bool = False
+    has_row: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """What bounds a lane."""
+
+    concurrency: int = 16
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+class Lane:
+    """See the module. All methods are called on the worker's loop; none but :meth:`drain` waits."""
+
+    def __init__(
+        self,
+        destination: str,
+        partition: str,
+        *,
+        open_sender: Callable[[], Sender],
+        open_reader: Callable[[int], EnvelopeReader],
+        dispatched: Callable[[], int],
+        on_change: Callable[[Lane], None],
+        clock: Clock,
+        random: Random,
+        settings: LaneSettings,
+    ) -> None:
+        """``dispatched`` tells the position up to which envelopes have been handed to lanes that keep up;
+        ``on_change`` is called when there is something to commit."""
+        self.destination = destination
+        self.partition = partition
+        self._open_sender = open_sender
+        self._open_reader = open_reader
+        self._dispatched = dispatched
+        self._on_change = on_change
+        self._clock = clock
+        self._random = random
+        self._settings = settings
+        self._sender: Sender | None = None
+        self._reader: EnvelopeReader | None = None
+        self._intervals: dict[str, list[Interval]] = {}
+        self._queue: deque[LaneEvent] = deque()
+        self._queue_bytes = 0
+        self._window: deque[LaneEvent] = deque()
+        self._in_flight: set[LaneEvent] = set()
+        self._due: list[tuple[float, int, LaneEvent]] = []
+        self._sequence = itertools.count()
+        self._rows = 0
+        self._rows_bytes = 0
+        self._behind: int | None = None
+        self._skip: LaneState | None = None
+        self._senders: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._books: dict[LaneKey, int] = {}
+        self._row_changes: dict[tuple[str, str, str, int], RetryRow | None] = {}
+        self._persisted: LaneState | None = None
+        self._changed = False
+        self._sending = True
+        self._deleted = False
+
+    # -- what the lane takes -------------------------------------------------------------------------------------
+
+    def set_intervals(self, intervals: Iterable[Interval]) -> None:
+        """The stretches in which the lane's sources were connected; events outside of them are not the lane's."""
+        self._intervals = {}
+        for interval in intervals:
+            self._intervals.setdefault(interval.source, []).append(interval)
+
+    def restore(self, state: LaneState | None, rows: Iterable[RetryRow]) -> None:
+        """Go on where the last commit left the lane."""
+        self._persisted = state
+        if state is not None:
+            self._behind = position_of(state.mark)
+            self._skip = state
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
+        for row in rows:
+            outgoing = OutgoingEvent(row.message_id, row.source, row.type, row.name, row.event)
+            event = LaneEvent(row.place, outgoing, row.received_at_ms, row.attempts, row.first_attempt_at_ms)
+            event.settled = event.has_row = True
+            self._rows += 1
+            self._rows_bytes += len(row.event)
+            wait_s = min(max(0, row.due_at_ms - now_ms) / 1000, self._settings.policy.longest_wait_s)
+            heapq.heappush(self._due, (now_s + wait_s, next(self._sequence), event))
+
+    def offer(self, position: int, taken: Taken) -> None:
+        """Take the events of the envelope at ``position`` that come from the lane's sources, in order."""
+        if self._behind is not None:
+            return
+        if len(self._queue) + len(taken) > QUEUE_EVENTS or self._queue_bytes > QUEUE_BYTES:
+            self._behind = position
+            self._change()
+            return
+        self._take(taken)
+        self.wake()
+
+    def _take(self, taken: Taken) -> None:
+        skip = self._skip
+        for place, event in taken:
+            if skip is not None and skip.is_settled(place):
+                if self._window:
+                    self._window.append(LaneEvent(place, None, 0, settled=True))
+                continue
+            outgoing = OutgoingEvent(event.message_id, event.source, event.type, event.name, event.body)
+            item = LaneEvent(place, outgoing, event.received_at_ms)
+            self._window.append(item)
+            self._queue.append(item)
+            self._queue_bytes += len(event.body)
+        if taken:
+            self._change()
+
+    def _belongs(self, place: int, source: str) -> bool:
+        return any(interval.holds(place) for interval in self._intervals.get(source, ()))
+
+    def _refill(self) -> None:
+        """Read the log while behind and there is room; rejoin when caught up."""
+        while (
+            self._behind is not None and len(self._queue) < QUEUE_EVENTS // 2 and self._queue_bytes < QUEUE_BYTES // 2
+        ):
+            stop = self._dispatched()
+            if self._behind >= stop:
+                self._rejoin()
+                return
+            if self._reader is None:
+                self._reader = self._open_reader(self._behind)
+            before = self._reader.position
+            for placed in self._reader.read(READ_BYTES, stop):
+                self._take(
+                    [
+                        (place_of(placed.position, index), event)
+                        for index, event in enumerate(placed.envelope.survivors)
+                        if event.type != "object" and self._belongs(place_of(placed.position, index), event.source)
+                    ]
+                )
+            self._behind = self._reader.position
+            self._change()
+            if self._behind == before:
+                self._rejoin()
+
+    def _rejoin(self) -> None:
+        self._behind = None
+        self._skip = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._change()
+
+    # -- sending -------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Start senders if there is work for them."""
+        if not self._sending:
+            return
+        if self._behind is not None:
+            self._refill()
+        waiting = len(self._queue) if self._has_room_for_rows() else 0
+        now_s = self._clock.monotonic_s()
+        if self._due:
+            if self._due[0][0] <= now_s:
+                waiting += len(self._due)
+            else:
+                self._arm_timer(self._due[0][0] - now_s)
+        while waiting > 0 and len(self._senders) < self._settings.concurrency:
+            waiting -= 1
+            task = asyncio.get_running_loop().create_task(self._send_until_idle())
+            self._senders.add(task)
+            task.add_done_callback(self._senders.discard)
+
+    def _arm_timer(self, wait_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self.wake)
+
+    def _has_room_for_rows(self) -> bool:
+        return self._rows < ROWS_CAP and self._rows_bytes < ROWS_BYTES_CAP
+
+    def _next(self) -> LaneEvent | None:
+        if not self._sending:
+            return None
+        if self._due:
+            due_s = self._due[0][0]
+            wait_s = due_s - self._clock.monotonic_s()
+            if wait_s <= 0:
+                return heapq.heappop(self._due)[2]
+            if not self._queue:
+                self._arm_timer(wait_s)
+        if not self._queue and self._behind is not None:
+            self._refill()
+        if self._queue and self._has_room_for_rows():
+            item = self._queue.popleft()
+            if item.outgoing is not None:
+                self._queue_bytes -= len(item.outgoing.body)
+            return item
+        return None
+
+    async def _send_until_idle(self) -> None:
+        if self._sender is None:
+            self._sender = self._open_sender()
+        while (item := self._next()) is not None:
+            await self._attempt(self._sender, item)
+
+    async def _attempt(self, sender: Sender, item: LaneEvent) -> None:
+        assert item.outgoing is not None
+        item.started_s = self._clock.monotonic_s()
+        if item.attempts == 0:
+            item.first_attempt_at_ms = self._clock.now_ms()
+        self._in_flight.add(item)
+        try:
+            [outcome] = await sender.send([item.outgoing])
+        except Exception as error:
+            _log.exception("destination.bug", destination=self.destination, error=type(error).__name__)
+            outcome = Outcome(Result.RETRY, "INTERNAL", f"{type(error).__name__} in the destination's own code")
+        finally:
+            self._in_flight.discard(item)
+        if not self._deleted:
+            self._conclude(item, outcome)
+
+    def _conclude(self, item: LaneEvent, outcome: Outcome) -> None:
+        assert item.outgoing is not None
+        item.attempts += 1
+        if outcome.result is Result.RETRY:
+            elapsed_s = max(0, self._clock.now_ms() - item.first_attempt_at_ms) / 1000
+            wait_s = self._settings.policy.wait_s(item.attempts, elapsed_s, self._random, outcome.retry_after_s)
+            if wait_s is not None:
+                self._put_row(item, f"{outcome.reason} {outcome.detail}".strip(), wait_s)
+                heapq.heappush(self._due, (self._clock.monotonic_s() + wait_s, next(self._sequence), item))
+                self._change()
+                return
+        if outcome.result is Result.DELIVERED:
+            self._count(item.outgoing.source, DELIVERED, "")
+        else:
+            self._count(item.outgoing.source, FAILED, outcome.reason or RETRIES_EXHAUSTED)
+        self._drop_row(item)
+        item.settled = True
+        item.outgoing = None
+        self._change()
+
+    # -- rows and books ------------------------------------------------------------------------------------------
+
+    def _row_key(self, item: LaneEvent) -> tuple[str, str, str, int]:
+        return (self.destination, "", self.partition, item.place)
+
+    def _put_row(self, item: LaneEvent, error: str, wait_s: float) -> None:
+        outgoing = item.outgoing
+        assert outgoing is not None
+        if not item.has_row:
+            self._rows += 1
+            self._rows_bytes += len(outgoing.body)
+        item.has_row = item.settled = True
+        self._row_changes[self._row_key(item)] = RetryRow(
+            destination=self.destination,
+            subscription="",
+            partition=self.partition,
+            place=item.place,
+            message_id=outgoing.message_id,
+            source=outgoing.source,
+            type=outgoing.type,
+            name=outgoing.name,
+            received_at_ms=item.received_at_ms,
+            attempts=item.attempts,
+            first_attempt_at_ms=item.first_attempt_at_ms,
+            due_at_ms=self._clock.now_ms() + int(wait_s * 1000),
+            last_error=error,
+            resume_stage=SEND,
+            event=outgoing.body,
+        )
+
+    def _drop_row(self, item: LaneEvent) -> None:
+        if item.has_row:
+            assert item.outgoing is not None
+            self._rows -= 1
+            self._rows_bytes -= len(item.outgoing.body)
+            self._row_changes[self._row_key(item)] = None
+            item.has_row = False
+
+    def _count(self, source: str, outcome: str, reason: str, count: int = 1) -> None:
+        key = LaneKey(self.destination, source, outcome, reason)
+        self._books[key] = self._books.get(key, 0) + count
+
+    def _change(self) -> None:
+        if not self._changed:
+            self._changed = True
+            self._on_change(self)
+
+    def collect(self, changes: Changes) -> None:
+        """Add what has changed since the last call to a commit. Takes the lane's state as it is at this moment."""
+        self._changed = False
+        if self._deleted:
+            return
+        now_s = self._clock.monotonic_s()
+        for item in self._in_flight:
+            if not item.has_row and now_s - item.started_s > ROW_AFTER_S:
+                self._put_row(item, "attempt under way", 0)
+        for key, count in self._books.items():
+            changes.lane_books[key] = changes.lane_books.get(key, 0) + count
+        self._books.clear()
+        changes.rows.update(self._row_changes)
+        self._row_changes = {}
+        while self._window and self._window[0].settled:
+            self._window.popleft()
+        state = self._state()
+        if state != self._persisted:
+            changes.lanes[self.destination, self.partition] = state
+            self._persisted = state
+        if self._in_flight:
+            self._changed = True
+
+    @property
+    def watching(self) -> bool:
+        """Whether the next commit should look at the lane again although nothing has been reported: an attempt is
+        under way that may need a row."""
+        return any(not item.has_row for item in self._in_flight)
+
+    def _state(self) -> LaneState | None:
+        """The mark and what is settled above it; None when the lane follows the dispatched position."""
+        settled: list[tuple[int, int]] = []
+        first: int | None = None
+        last = 0
+        for item in self._window:
+            if item.settled:
+                first = item.place if first is None else first
+                last = item.place
+            elif first is not None:
+                settled.append((first, last))
+                first = None
+        if first is not None:
+            settled.append((first, last))
+        if self._window:
+            mark = self._window[0].place
+            above = self._window[-1].place
+        elif self._behind is not None:
+            mark = place_of(self._behind, 0)
+            above = mark
+        else:
+            return None
+        if self._behind is not None and self._skip is not None:
+            settled += [run for run in self._skip.settled if run[1] > above]
+        return LaneState(self.destination, self.partition, mark, tuple(settled))
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Begin no further attempt. Those under way go on."""
+        self._sending = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def resume(self) -> None:
+        self._sending = True
+        self.wake()
+
+    def delete(self) -> None:
+        """The destination is gone: forget everything. What was pending is counted by :func:`cancelled`."""
+        self.pause()
+        self._deleted = True
+        for task in self._senders:
+            task.cancel()
+
+    def take_uncommitted(self, changes: Changes) -> None:
+        """Before a delete: hand over counted outcomes, so that none is counted twice or lost."""
+        self.collect(changes)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the attempts under way, then cancel what is left of them (they stay pending)."""
+        self.pause()
+        if self._senders:
+            await asyncio.wait(self._senders, timeout=timeout_s)
+        for task in list(self._senders):
+            task.cancel()
+        await asyncio.gather(*self._senders, return_exceptions=True)
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        if self._sender is not None:
+            await self._sender.close()
+
+    @property
+    def pending_in_memory(self) -> int:
+        """Events queued, in flight or waiting, for the metrics."""
+        return len(self._queue) + len(self._in_flight) + len(self._due)
+
+
+def cancelled(counts: dict[str, int], destination: str) -> dict[LaneKey, int]:
+    """Books for the events of a deleted destination that were pending, by source."""
+    return {LaneKey(destination, source, FAILED, DESTINATION_DELETED): n for source, n in counts.items() if n}

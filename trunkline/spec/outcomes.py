@@ -1,0 +1,22 @@
+"""Where an event can end. Every event at every destination ends in exactly one of these or is pending."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FAILED_ON_INGEST: Final = "failed_on_ingest"
+FILTERED_AT_SOURCE: Final = "filtered_at_source"
+ACCEPTED: Final = "accepted"
+"""Passed the source stage: an outcome of the source's books, not of a destination's."""
+OBJECT: Final = "object"
+"""An object (``/v1/set``): recorded for warehouses, apart from the events' books."""
+FILTERED_AT_DESTINATION: Final = "filtered_at_destination"
+DELIVERED: Final = "delivered"
+FAILED: Final = "failed"
+
+DUPLICATE: Final = "duplicate"
+"""The reason of an event that dedupe discarded."""
+DESTINATION_DELETED: Final = "destination_deleted"
+"""The reason of an event that was pending when its destination was deleted."""
+RETRIES_EXHAUSTED: Final = "RETRY"
+"""The reason of an event whose four hours are over, when the last answer had no code of its own."""

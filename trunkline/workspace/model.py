@@ -61,6 +61,19 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A value that was kept outside of the workspace's file, so that an export can leave it outside again.
+
+    ``path``: kind, slug, key and further steps, list indexes as text, such as
+    ``("destinations", "hook", "settings", "headers", "Authorization")``. ``kind``: ``env`` or ``file``.
+    """
+
+    path: tuple[str, ...]
+    kind: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A workspace as it stood at one moment. ``version`` is a hash of its content."""
 
@@ -70,6 +83,8 @@ class Snapshot:
     sources: Mapping[str, Source]
     destinations: Mapping[str, Destination]
     allow_private: tuple[Network, ...] = ()
+    references: tuple[Reference, ...] = field(default=(), compare=False)
+    """Where values came from; no part of the content, nor of ``version``."""
 
     @cached_property
     def by_write_key(self) -> Mapping[str, Source]:

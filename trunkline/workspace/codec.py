@@ -1,0 +1,148 @@
+"""Snapshots as bytes, and the version that names their content.
+
+The bytes are MessagePack: a format number and one struct. A field added with a default keeps old bytes readable;
+any other change raises ``FORMAT``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.secrets import Secrets
+from trunkline.workspace.errors import SnapshotError
+from trunkline.workspace.model import Destination, Network, Reference, Snapshot, Source
+
+FORMAT: Final = 1
+VERSION_LENGTH: Final = 32
+
+
+class _Source(msgspec.Struct):
+    slug: str
+    name: str
+    type: str
+    write_keys: tuple[str, ...]
+    enabled: bool
+
+
+class _Destination(msgspec.Struct):
+    slug: str
+    name: str
+    type: str
+    sources: tuple[str, ...]
+    enabled: bool
+    settings: dict[str, Any]
+
+
+class _Content(msgspec.Struct):
+    """All that makes two workspaces different; ``version`` is the hash of exactly this."""
+
+    slug: str
+    name: str
+    sources: list[_Source]
+    destinations: list[_Destination]
+    allow_private: list[str]
+
+
+class _Reference(msgspec.Struct):
+    path: tuple[str, ...]
+    kind: str
+    target: str
+
+
+class _Stored(msgspec.Struct):
+    version: str
+    content: _Content
+    references: list[_Reference] = []
+
+
+_encoder: Final = msgspec.msgpack.Encoder(order="sorted")
+_decoder: Final = msgspec.msgpack.Decoder(tuple[int, _Stored])
+_format_decoder: Final = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
+
+
+def _content(snapshot: Snapshot) -> _Content:
+    sources = [
+        _Source(source.slug, source.name, source.type, source.write_keys, source.enabled)
+        for source in snapshot.sources.values()
+    ]
+    destinations = [
+        _Destination(item.slug, item.name, item.type, item.sources, item.enabled, dict(item.settings))
+        for item in snapshot.destinations.values()
+    ]
+    return _Content(
+        snapshot.slug,
+        snapshot.name,
+        sorted(sources, key=lambda source: source.slug),
+        sorted(destinations, key=lambda destination: destination.slug),
+        [str(network) for network in snapshot.allow_private],
+    )
+
+
+def make_snapshot(
+    secrets: Secrets,
+    *,
+    slug: str,
+    name: str,
+    sources: Iterable[Source],
+    destinations: Iterable[Destination],
+    allow_private: Iterable[Network] = (),
+    references: Iterable[Reference] = (),
+) -> Snapshot:
+    """A snapshot whose version is the keyed hash of its content.
+
+    The order of sources and destinations makes no difference, nor do references. The hash is keyed with a derived
+    secret, so that a version that is printed or logged can't confirm a guess at a short setting.
+    """
+    draft = Snapshot(
+        version="",
+        slug=slug,
+        name=name,
+        sources={source.slug: source for source in sources},
+        destinations={destination.slug: destination for destination in destinations},
+        allow_private=tuple(allow_private),
+    )
+    key = secrets.derive("snapshot-version")
+    version = hmac.new(key, _encoder.encode(_content(draft)), hashlib.sha256).hexdigest()[:VERSION_LENGTH]
+    return Snapshot(
+        version, draft.slug, draft.name, draft.sources, draft.destinations, draft.allow_private, tuple(references)
+    )
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """Bytes that hold resolved secrets: encrypt them before they are stored."""
+    references = [_Reference(item.path, item.kind, item.target) for item in snapshot.references]
+    return _encoder.encode((FORMAT, _Stored(snapshot.version, _content(snapshot), references)))
+
+
+def decode_snapshot(encoded: bytes) -> Snapshot:
+    """Raises SnapshotError."""
+    try:
+        number, _ = _format_decoder.decode(encoded)
+        if number != FORMAT:
+            raise SnapshotError(f"a snapshot of format {number}; this program knows {FORMAT}. Update Trunkline.")
+        _, stored = _decoder.decode(encoded)
+        networks = tuple(ip_network(network) for network in stored.content.allow_private)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise SnapshotError(f"not a snapshot: {error}") from error
+    content = stored.content
+    return Snapshot(
+        version=stored.version,
+        slug=content.slug,
+        name=content.name,
+        sources=_by_slug(Source(s.slug, s.name, s.type, s.write_keys, s.enabled) for s in content.sources),
+        destinations={
+            d.slug: Destination(d.slug, d.name, d.type, d.sources, d.enabled, d.settings) for d in content.destinations
+        },
+        allow_private=networks,
+        references=tuple(Reference(r.path, r.kind, r.target) for r in stored.references),
+    )
+
+
+def _by_slug(sources: Iterable[Source]) -> Mapping[str, Source]:
+    return {source.slug: source for source in sources}

@@ -1,0 +1,214 @@
+"""The keys of a workspace's file: those that work, and those of features that are not built in this version.
+
+A key that is not built is refused by name, so that nobody believes in a filter that filters nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Section:
+    """The keys that one mapping of the file may have."""
+
+    known: tuple[str, ...]
+    unbuilt: Mapping[str, str]
+    """The key and what its feature is called."""
+
+
+def _section(known: str, unbuilt: Mapping[str, str]) -> Section:
+    both = set(known.split()) & set(unbuilt)
+    if both:
+        raise ValueError(f"both built and unbuilt: {sorted(both)}")
+    return Section(tuple(known.split()), MappingProxyType(dict(unbuilt)))
+
+
+_EVERYWHERE: Final = {
+    "consent": "consent enforcement",
+    "labels": "labels",
+    "privacy": "privacy controls",
+    "rate_limit": "rate limits",
+    "schema": "schema controls",
+    "transformations": "transformations",
+}
+
+WORKSPACE: Final = _section(
+    "slug name",
+    {"labels": "labels", "region": "regions", "data_retention": "retention rules", "timezone": "time zones"},
+)
+
+TOP: Final = _section(
+    "workspace sources destinations egress",
+    {
+        **_EVERYWHERE,
+        "alerts": "alerts",
+        "archive": "archives",
+        "audiences": "audiences",
+        "computed_traits": "computed traits",
+        "consent_categories": "consent enforcement",
+        "delivery": "delivery rules",
+        "destination_filters": "destination filters",
+        "event_types": "event types",
+        "filters": "destination filters",
+        "functions": "functions",
+        "groups": "people and rights",
+        "identity_resolution": "identity resolution",
+        "insert_functions": "insert functions",
+        "integrations": "integration defaults",
+        "journeys": "journeys",
+        "mappings": "mappings",
+        "models": "reverse ETL",
+        "people": "people and rights",
+        "profiles": "profiles",
+        "property_groups": "tracking plans",
+        "replays": "replays",
+        "retention": "retention rules",
+        "reverse_etl": "reverse ETL",
+        "roles": "people and rights",
+        "secrets": "named secrets",
+        "spaces": "profiles",
+        "sql_traits": "computed traits",
+        "storage": "storage destinations",
+        "subscriptions": "mappings",
+        "suppressions": "privacy controls",
+        "syncs": "reverse ETL",
+        "tokens": "tokens in the file",
+        "tracking_plans": "tracking plans",
+        "traits": "computed traits",
+        "unify": "profiles",
+        "users": "people and rights",
+        "warehouses": "warehouses",
+    },
+)
+
+SOURCE: Final = _section(
+    "slug name type write_keys enabled",
+    {
+        **_EVERYWHERE,
+        "allowed_origins": "origin checks",
+        "batching": "batching",
+        "connection_mode": "connection modes",
+        "dedupe": "dedupe rules",
+        "destinations": "connections listed at the source (list `sources` at the destination)",
+        "disallowed_events": "schema event filters",
+        "event_filters": "schema event filters",
+        "filters": "source filters",
+        "forward_blocked_events": "forwarding of blocked events",
+        "forward_violations": "forwarding of violations",
+        "function": "source functions",
+        "insert_function": "insert functions",
+        "integrations": "integration defaults",
+        "oauth": "OAuth for sources",
+        "schedule": "reverse ETL",
+        "schema_configuration": "schema controls",
+        "schema_filters": "schema event filters",
+        "settings": "settings of sources",
+        "tracking_plan": "tracking plans",
+        "tracking_plans": "tracking plans",
+        "warehouses": "warehouses",
+    },
+)
+
+DESTINATION: Final = _section(
+    "slug name type sources enabled settings",
+    {
+        **_EVERYWHERE,
+        "actions": "mappings",
+        "batch": "batching",
+        "batch_keys": "batching",
+        "batch_size": "batching",
+        "batching": "batching",
+        "concurrency": "delivery rules of one destination",
+        "connection_mode": "connection modes",
+        "consent_categories": "consent enforcement",
+        "device_mode": "connection modes",
+        "event_filters": "destination filters",
+        "filter": "destination filters",
+        "filters": "destination filters",
+        "function": "destination functions",
+        "insert_function": "insert functions",
+        "integration": "integration names",
+        "mapping": "mappings",
+        "mappings": "mappings",
+        "max_batch_size": "batching",
+        "presets": "mappings",
+        "replay": "replays",
+        "retry": "delivery rules of one destination",
+        "retries": "delivery rules of one destination",
+        "sampling": "destination filters",
+        "schedule": "sync schedules",
+        "selective_sync": "selective sync",
+        "subscription": "mappings",
+        "subscriptions": "mappings",
+        "sync": "sync schedules",
+        "throttle": "rate limits",
+        "timeout": "delivery rules of one destination",
+        "timeout_s": "delivery rules of one destination",
+        "tracking_plan": "tracking plans",
+        "trigger": "mappings",
+    },
+)
+
+EGRESS: Final = _section(
+    "allow_private",
+    {
+        "allow": "lists of allowed hosts",
+        "allow_hosts": "lists of allowed hosts",
+        "deny": "lists of denied hosts",
+        "deny_hosts": "lists of denied hosts",
+        "proxy": "egress proxies",
+        "static_ips": "fixed egress addresses",
+        "tls": "egress TLS rules",
+    },
+)
+
+UNBUILT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "function": "destination functions",
+        "bigquery": "warehouses",
+        "databricks": "warehouses",
+        "postgres": "warehouses",
+        "redshift": "warehouses",
+        "snowflake": "warehouses",
+        "clickhouse": "warehouses",
+        "s3": "storage destinations",
+        "gcs": "storage destinations",
+        "azure-blob": "storage destinations",
+        "repeater": "repeaters",
+    }
+)
+"""Types of destinations that will exist. Those that start with ``actions-`` are Segment's catalog."""
+
+SOURCE_TYPES: Final = frozenset(
+    {
+        ".net",
+        "clojure",
+        "csharp",
+        "dotnet",
+        "elixir",
+        "go",
+        "http",
+        "http-api",
+        "java",
+        "net",
+        "node",
+        "node.js",
+        "php",
+        "python",
+        "ruby",
+        "rust",
+        "server",
+    }
+)
+"""Server-side types; the client-side ones are in ``model.CLIENT_SIDE_TYPES``. Others are taken, with a note."""
+
+
+def unbuilt_type(name: str) -> str | None:
+    """What the feature of a destination type is called that this version has not, None if there is no such."""
+    if name.startswith("actions-"):
+        return "destinations of Segment's catalog"
+    return UNBUILT_TYPES.get(name)

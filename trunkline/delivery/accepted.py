@@ -68,5 +68,12 @@ class EnvelopeReader:
             if self._filter.counts(envelope):
                 yield PlacedEnvelope(record.position, record.next_position, envelope)
 
+    def advance(self, max_bytes: int) -> bool:
+        """Pass over the next envelopes, noting their epochs. False at the head."""
+        before = self._reader.position
+        for _ in self.read(max_bytes):
+            pass
+        return self._reader.position != before
+
     def close(self) -> None:
         self._reader.close()

@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -20,12 +20,12 @@ from typing import Final
 import structlog
 
 from trunkline.clock import Clock
-from trunkline.delivery.accepted import EnvelopeReader
+from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import Outcome, OutgoingEvent, Result, Sender
 from trunkline.log.records import AcceptedEvent
 from trunkline.pipeline.stages import SEND
-from trunkline.spec.outcomes import DELIVERED, DESTINATION_DELETED, FAILED, RETRIES_EXHAUSTED
+from trunkline.spec.outcomes import DELIVERED, DESTINATION_DELETED, FAILED, OBJECT, RETRIES_EXHAUSTED
 from trunkline.state.base import Changes, Interval, LaneKey, LaneState, RetryRow, place_of, position_of
 
 QUEUE_EVENTS: Final = 10_000
@@ -71,7 +71,6 @@ class Lane:
         destination: str,
         partition: str,
         *,
-        open_sender: Callable[[], Sender],
         open_reader: Callable[[int], EnvelopeReader],
         dispatched: Callable[[], int],
         on_change: Callable[[Lane], None],
@@ -83,7 +82,7 @@ class Lane:
         ``on_change`` is called when there is something to commit."""
         self.destination = destination
         self.partition = partition
-        self._open_sender = open_sender
+        self._open_sender: Callable[[], Sender] | None = None
         self._open_reader = open_reader
         self._dispatched = dispatched
         self._on_change = on_change
@@ -91,6 +90,7 @@ class Lane:
         self._random = random
         self._settings = settings
         self._sender: Sender | None = None
+        self._retired: list[Sender] = []
         self._reader: EnvelopeReader | None = None
         self._intervals: dict[str, list[Interval]] = {}
         self._queue: deque[LaneEvent] = deque()
@@ -109,7 +109,7 @@ class Lane:
         self._row_changes: dict[tuple[str, str, str, int], RetryRow | None] = {}
         self._persisted: LaneState | None = None
         self._changed = False
-        self._sending = True
+        self._held_by: set[str] = set()
         self._deleted = False
 
     # -- what the lane takes -------------------------------------------------------------------------------------
@@ -162,8 +162,13 @@ class Lane:
         if taken:
             self._change()
 
-    def _belongs(self, place: int, source: str) -> bool:
-        return any(interval.holds(place) for interval in self._intervals.get(source, ()))
+    def _own_events(self, placed: PlacedEnvelope) -> Iterator[tuple[int, AcceptedEvent]]:
+        """The events of an envelope that fall into one of the lane's intervals."""
+        for index, event in enumerate(placed.envelope.survivors):
+            place = place_of(placed.position, index)
+            intervals = self._intervals.get(event.source, ())
+            if event.type != OBJECT and any(interval.holds(place) for interval in intervals):
+                yield place, event
 
     def _refill(self) -> None:
         """Read the log while behind and there is room; rejoin when caught up."""
@@ -178,13 +183,7 @@ class Lane:
                 self._reader = self._open_reader(self._behind)
             before = self._reader.position
             for placed in self._reader.read(READ_BYTES, stop):
-                self._take(
-                    [
-                        (place_of(placed.position, index), event)
-                        for index, event in enumerate(placed.envelope.survivors)
-                        if event.type != "object" and self._belongs(place_of(placed.position, index), event.source)
-                    ]
-                )
+                self._take(list(self._own_events(placed)))
             self._behind = self._reader.position
             self._change()
             if self._behind == before:
@@ -202,7 +201,7 @@ class Lane:
 
     def wake(self) -> None:
         """Start senders if there is work for them."""
-        if not self._sending:
+        if self._held_by:
             return
         if self._behind is not None:
             self._refill()
@@ -228,7 +227,7 @@ class Lane:
         return self._rows < ROWS_CAP and self._rows_bytes < ROWS_BYTES_CAP
 
     def _next(self) -> LaneEvent | None:
-        if not self._sending:
+        if self._held_by:
             return None
         if self._due:
             due_s = self._due[0][0]
@@ -247,9 +246,10 @@ class Lane:
         return None
 
     async def _send_until_idle(self) -> None:
-        if self._sender is None:
-            self._sender = self._open_sender()
         while (item := self._next()) is not None:
+            if self._sender is None:
+                assert self._open_sender is not None
+                self._sender = self._open_sender()
             await self._attempt(self._sender, item)
 
     async def _attempt(self, sender: Sender, item: LaneEvent) -> None:
@@ -260,7 +260,7 @@ class Lane:
         self._in_flight.add(item)
         try:
             [outcome] = await sender.send([item.outgoing])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a sender's bug must not end the lane; it is logged and retried
             _log.exception("destination.bug", destination=self.destination, error=type(error).__name__)
             outcome = Outcome(Result.RETRY, "INTERNAL", f"{type(error).__name__} in the destination's own code")
         finally:
@@ -355,8 +355,6 @@ class Lane:
         if state != self._persisted:
             changes.lanes[self.destination, self.partition] = state
             self._persisted = state
-        if self._in_flight:
-            self._changed = True
 
     @property
     def watching(self) -> bool:
@@ -392,31 +390,64 @@ class Lane:
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
-    def pause(self) -> None:
-        """Begin no further attempt. Those under way go on."""
-        self._sending = False
+    def hold(self, reason: str) -> None:
+        """Begin no further attempt until every reason is released. Attempts under way go on."""
+        self._held_by.add(reason)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def resume(self) -> None:
-        self._sending = True
+    def release(self, reason: str) -> None:
+        self._held_by.discard(reason)
         self.wake()
 
-    def delete(self) -> None:
-        """The destination is gone: forget everything. What was pending is counted by :func:`cancelled`."""
-        self.pause()
+    def replace_sender(self, open_sender: Callable[[], Sender]) -> None:
+        """Use these settings from the next attempt on. A lane without a sender sends nothing."""
+        self._open_sender = open_sender
+        old, self._sender = self._sender, None
+        if old is not None:
+            self._retired.append(old)
+
+    def delete(self, changes: Changes) -> None:
+        """The destination is gone: everything that was pending is counted as failed, in the same commit."""
+        self.collect(changes)
+        pending, rows = self._pending_by_source()
+        for source, count in pending.items():
+            key = LaneKey(self.destination, source, FAILED, DESTINATION_DELETED)
+            changes.lane_books[key] = changes.lane_books.get(key, 0) + count
+        for item in rows:
+            changes.rows[self._row_key(item)] = None
+        changes.lanes[self.destination, self.partition] = None
+        self.hold("deleted")
         self._deleted = True
         for task in self._senders:
             task.cancel()
 
-    def take_uncommitted(self, changes: Changes) -> None:
-        """Before a delete: hand over counted outcomes, so that none is counted twice or lost."""
-        self.collect(changes)
+    def _pending_by_source(self) -> tuple[dict[str, int], list[LaneEvent]]:
+        """What is neither delivered nor failed: by source, and the events among them that have rows."""
+        rows = [item for _, _, item in self._due] + [item for item in self._in_flight if item.has_row]
+        waiting = rows + [item for item in self._window if not item.settled]
+        counts: dict[str, int] = {}
+        for item in waiting:
+            if item.outgoing is not None:
+                counts[item.outgoing.source] = counts.get(item.outgoing.source, 0) + 1
+        if self._behind is not None:
+            reader = self._open_reader(self._behind)
+            stop = self._dispatched()
+            while reader.position < stop:
+                before = reader.position
+                for placed in reader.read(READ_BYTES, stop):
+                    for place, event in self._own_events(placed):
+                        if self._skip is None or not self._skip.is_settled(place):
+                            counts[event.source] = counts.get(event.source, 0) + 1
+                if reader.position == before:
+                    break
+            reader.close()
+        return counts, rows
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the attempts under way, then cancel what is left of them (they stay pending)."""
-        self.pause()
+        self.hold("draining")
         if self._senders:
             await asyncio.wait(self._senders, timeout=timeout_s)
         for task in list(self._senders):
@@ -426,15 +457,15 @@ class Lane:
     async def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
-        if self._sender is not None:
-            await self._sender.close()
+        for sender in [*self._retired, *([self._sender] if self._sender is not None else [])]:
+            await sender.close()
+
+    @property
+    def oldest_position(self) -> int | None:
+        """The oldest envelope that the lane still needs from the log, as last committed; None = none."""
+        return position_of(self._persisted.mark) if self._persisted is not None else None
 
     @property
     def pending_in_memory(self) -> int:
         """Events queued, in flight or waiting, for the metrics."""
         return len(self._queue) + len(self._in_flight) + len(self._due)
-
-
-def cancelled(counts: dict[str, int], destination: str) -> dict[LaneKey, int]:
-    """Books for the events of a deleted destination that were pending, by source."""
-    return {LaneKey(destination, source, FAILED, DESTINATION_DELETED): n for source, n in counts.items() if n}

@@ -1,0 +1,108 @@
+"""Hands accepted envelopes to lanes, and keeps the lanes in step with the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from trunkline.delivery.accepted import PlacedEnvelope
+from trunkline.delivery.lane import Lane
+from trunkline.destinations.kit import Sender
+from trunkline.log.records import AcceptedEvent
+from trunkline.spec.outcomes import OBJECT
+from trunkline.state.base import Changes, Interval, LaneState, RetryRow, place_of
+from trunkline.workspace.model import Destination, Snapshot
+
+DISABLED = "disabled"
+
+Connection = tuple[str, str]
+"""(destination, source)."""
+
+
+def connections_of(snapshot: Snapshot) -> frozenset[Connection]:
+    """The connections that are open under a snapshot."""
+    return frozenset(
+        (destination.slug, source)
+        for destination in snapshot.destinations.values()
+        if destination.enabled
+        for source in destination.sources
+    )
+
+
+class Dispatcher:
+    """Owns the lanes. A source that no lane is connected to costs one dictionary look-up an envelope."""
+
+    def __init__(
+        self,
+        make_lane: Callable[[str], Lane],
+        sender_factory: Callable[[Destination], Callable[[], Sender]],
+        position: int,
+    ) -> None:
+        """``position``: envelopes below it have been dispatched (or belong to lanes that are behind)."""
+        self._make_lane = make_lane
+        self._sender_factory = sender_factory
+        self.position = position
+        self.lanes: dict[str, Lane] = {}
+        self._definitions: dict[str, Destination] = {}
+        self._by_source: dict[str, list[Lane]] = {}
+
+    def adopt(
+        self, slug: str, intervals: Iterable[Interval], state: LaneState | None, rows: Iterable[RetryRow]
+    ) -> None:
+        """Make the lane that an earlier run left behind. It is held until a snapshot is activated."""
+        lane = self._make_lane(slug)
+        lane.hold(DISABLED)
+        lane.set_intervals(intervals)
+        lane.restore(state, rows)
+        self.lanes[slug] = lane
+
+    def activate(self, snapshot: Snapshot, intervals: Iterable[Interval], changes: Changes) -> None:
+        """Make, mend, hold, release and delete lanes so that they fit the snapshot.
+
+        ``intervals`` are all intervals, those that the snapshot opens and closes included.
+        """
+        by_destination: dict[str, list[Interval]] = {}
+        for interval in intervals:
+            by_destination.setdefault(interval.destination, []).append(interval)
+        for slug in [slug for slug in self.lanes if slug not in snapshot.destinations]:
+            self.lanes.pop(slug).delete(changes)
+            self._definitions.pop(slug, None)
+        for slug, destination in snapshot.destinations.items():
+            lane = self.lanes.get(slug)
+            if lane is None:
+                lane = self.lanes[slug] = self._make_lane(slug)
+            if self._definitions.get(slug) != destination:
+                lane.replace_sender(self._sender_factory(destination))
+                self._definitions[slug] = destination
+            lane.set_intervals(by_destination.get(slug, ()))
+            if destination.enabled:
+                lane.release(DISABLED)
+            else:
+                lane.hold(DISABLED)
+        self._by_source = {}
+        for destination_slug, source in sorted(connections_of(snapshot)):
+            self._by_source.setdefault(source, []).append(self.lanes[destination_slug])
+
+    def dispatch(self, placed: PlacedEnvelope) -> None:
+        """Hand the envelope's events to the lanes that are connected to their sources and keep up."""
+        by_source: dict[str, list[tuple[int, AcceptedEvent]]] = {}
+        position = placed.position
+        for index, event in enumerate(placed.envelope.survivors):
+            if event.type != OBJECT and event.source in self._by_source:
+                by_source.setdefault(event.source, []).append((place_of(position, index), event))
+        self.position = placed.next_position
+        if len(by_source) == 1:
+            [(source, taken)] = by_source.items()
+            for lane in self._by_source[source]:
+                lane.offer(position, taken)
+        elif by_source:
+            self._dispatch_mixed(position, by_source)
+
+    def _dispatch_mixed(self, position: int, by_source: Mapping[str, list[tuple[int, AcceptedEvent]]]) -> None:
+        """A lane with several sources gets its events of the envelope at once, in order."""
+        by_lane: dict[Lane, list[tuple[int, AcceptedEvent]]] = {}
+        for source, taken in by_source.items():
+            for lane in self._by_source[source]:
+                by_lane.setdefault(lane, []).extend(taken)
+        for lane, taken in by_lane.items():
+            taken.sort(key=lambda pair: pair[0])
+            lane.offer(position, taken)

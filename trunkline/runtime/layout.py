@@ -1,0 +1,54 @@
+"""Where things lie in the data directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """Paths below one data directory. Creating them is the business of whoever writes there."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state.db"
+
+    @property
+    def dedupe(self) -> Path:
+        return self.root / "dedupe"
+
+    @property
+    def run(self) -> Path:
+        """Files that speak of the running processes only."""
+        return self.root / "run"
+
+    @property
+    def metrics(self) -> Path:
+        return self.run / "metrics"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "lock"
+
+    @property
+    def worker_wake(self) -> Path:
+        return self.run / "worker.wake"
+
+    @property
+    def worker_status(self) -> Path:
+        return self.run / "worker.json"
+
+    def unknown_keys(self, ingest: int) -> Path:
+        return self.run / f"unknown_keys.{ingest}.json"
+
+    @property
+    def starter(self) -> Path:
+        """The starter workspace that ``serve`` writes when it is given none."""
+        return self.root / "workspace.yaml"

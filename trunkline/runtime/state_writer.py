@@ -1,0 +1,101 @@
+"""Commits the worker's state: cursors, counters and lanes in one transaction, at most every 20 ms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import structlog
+
+from trunkline.delivery.lane import Lane
+from trunkline.state.base import Changes, StateError, StateStore
+
+COMMIT_INTERVAL_S: Final = 0.02
+WATCH_INTERVAL_S: Final = 0.5
+RETRY_INTERVAL_S: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class StateWriter:
+    """Gathers changes on the loop, writes them in a thread. A commit that fails is tried again unchanged, and nothing
+    is sent meanwhile: what is not recorded must not be done."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        *,
+        on_trouble: Callable[[bool], None],
+        on_committed: Callable[[Changes], None],
+    ) -> None:
+        """``on_trouble(True)`` when commits begin to fail, ``on_trouble(False)`` when they succeed again."""
+        self._store = store
+        self._on_trouble = on_trouble
+        self._on_committed = on_committed
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._lanes: set[Lane] = set()
+        self._wanted = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._failed: Changes | None = None
+        self.changes = Changes()
+
+    def touch(self, lane: Lane) -> None:
+        """The lane has something to commit."""
+        self._lanes.add(lane)
+        self._wanted.set()
+
+    def want(self) -> None:
+        """``changes`` has something to commit."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Commit whenever something changed, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(COMMIT_INTERVAL_S)
+            self._wanted.clear()
+            if not await self.commit():
+                await asyncio.sleep(RETRY_INTERVAL_S)
+                self._wanted.set()
+
+    async def commit(self) -> bool:
+        """Write what has been gathered. False when the store refused it; it is kept then."""
+        async with self._lock:
+            if self._failed is not None and not await self._write(self._failed):
+                return False
+            return await self._write(self._gather())
+
+    def _gather(self) -> Changes:
+        """Everything up to this moment, taken without yielding to the loop: one consistent state."""
+        changes, self.changes = self.changes, Changes()
+        lanes, self._lanes = self._lanes, set()
+        for lane in lanes:
+            lane.collect(changes)
+            if lane.watching:
+                self._lanes.add(lane)
+        if self._lanes:
+            asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._wanted.set)
+        return changes
+
+    async def _write(self, changes: Changes) -> bool:
+        if changes.empty:
+            return True
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit, changes)
+        except StateError as error:
+            if self._failed is None:
+                _log.error("state.commit_failed", error=str(error))
+                self._on_trouble(True)
+            self._failed = changes
+            return False
+        if self._failed is not None:
+            _log.info("state.commit_works_again")
+            self._failed = None
+            self._on_trouble(False)
+        self._on_committed(changes)
+        return True
+
+    def close(self) -> None:
+        self._thread.shutdown()

@@ -1,0 +1,333 @@
+"""The worker: source stage, lanes and the state of both, for all partitions of one data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import Final
+
+import structlog
+
+from trunkline.clock import Clock
+from trunkline.dedupe import DedupeIndex
+from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
+from trunkline.delivery.dispatch import Dispatcher
+from trunkline.delivery.egress import EgressPolicy
+from trunkline.delivery.http import GuardedClient
+from trunkline.delivery.lane import Lane, LaneSettings
+from trunkline.destinations.kit import Sender, Surroundings
+from trunkline.destinations.registry import NATIVE_DESTINATIONS
+from trunkline.failpoints import failpoint
+from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogError, NewRecord, Reader
+from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
+from trunkline.runtime.connections import Connections
+from trunkline.runtime.layout import DataDir
+from trunkline.runtime.source_stage import SHARED_GROUP, SourceStage, read_range
+from trunkline.runtime.state_writer import StateWriter
+from trunkline.runtime.wake import Waiter
+from trunkline.settings import Settings
+from trunkline.state.base import Changes, SourceKey, StateStore
+from trunkline.workspace.model import Destination, Snapshot
+
+PARTITION: Final = "0"
+"""The accepted partition of the embedded engine: one worker owns it."""
+
+IDLE_WAIT_S: Final = 1.0
+APPEND_RETRY_S: Final = 1.0
+HOUSEKEEPING_S: Final = 60.0
+_READ_BYTES: Final = 1 << 20
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker is made of; whoever starts it opens them."""
+
+    log: EventLog
+    state: StateStore
+    dedupe: DedupeIndex
+    snapshot: Callable[[], Snapshot]
+    clock: Clock
+    data: DataDir
+    settings: Settings
+
+
+class Worker:
+    """One owner of the accepted log. :meth:`run` recovers, works until :meth:`stop`, and leaves all committed."""
+
+    def __init__(
+        self, parts: Parts, *, on_committed: Callable[[Changes], None], on_ready: Callable[[str], None]
+    ) -> None:
+        """``on_ready`` is called with the version of each snapshot that came into force."""
+        self._parts = parts
+        self._on_ready = on_ready
+        self._observer = on_committed
+        self._stopping = asyncio.Event()
+        self._reload = False
+        self._writer = StateWriter(parts.state, on_trouble=self._hold_lanes, on_committed=self._committed)
+        self._stage = SourceStage(parts.dedupe)
+        self._append_thread = ThreadPoolExecutor(1, thread_name_prefix="accepted")
+        state = parts.state.read()
+        self._cursors = {partition: at for (partition, group), at in state.source_cursors.items()}
+        self._committed_cursors = dict(self._cursors)
+        self._committed_accepted = state.accepted.get(PARTITION, 0)
+        self._totals = {source: dict(books) for source, books in state.source_totals.items()}
+        self._connections = Connections(state.intervals)
+        self._readers: dict[str, Reader] = {}
+        self._epoch = state.epochs.get(PARTITION, 0)
+        self._policy = EgressPolicy()
+        self._client = GuardedClient(lambda: self._policy, timeout_s=parts.settings.send_timeout_s)
+        self._dispatcher = Dispatcher(self._make_lane, self._sender_factory, self._committed_accepted)
+        self._snapshot: Snapshot | None = None
+        slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
+        slugs |= {destination for destination, _ in state.lanes} | {destination for destination, _ in state.row_counts}
+        for slug in sorted(slugs):
+            intervals = [interval for interval in state.intervals if interval.destination == slug]
+            lane_state = state.lanes.get((slug, PARTITION))
+            self._dispatcher.adopt(slug, intervals, lane_state, parts.state.rows(slug))
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self, waiter: Waiter) -> None:
+        """Until :meth:`stop`. Raises LogError or StateError when it cannot go on; the supervisor starts it anew."""
+        appender = await asyncio.to_thread(self._parts.log.appender, ACCEPTED, PARTITION)
+        background = [asyncio.create_task(self._writer.run()), asyncio.create_task(self._keep_house())]
+        try:
+            self._activate(self._parts.snapshot())
+            await self._take_over(appender)
+            await self._recover()
+            await self._work(appender, waiter)
+        finally:
+            await self._finish(background)
+            appender.close()
+
+    def stop(self, waiter: Waiter) -> None:
+        """Begin nothing new; :meth:`run` returns when what is under way has ended."""
+        self._stopping.set()
+        waiter.set()
+
+    def reload(self, waiter: Waiter) -> None:
+        """A new snapshot may be in force: take it at the next envelope boundary."""
+        self._reload = True
+        waiter.set()
+
+    async def _finish(self, background: list[asyncio.Task[None]]) -> None:
+        grace_s = self._parts.settings.shutdown_grace_s
+        lanes = list(self._dispatcher.lanes.values())
+        await asyncio.gather(*(lane.drain(grace_s) for lane in lanes))
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await self._writer.commit()
+        self._writer.close()
+        await asyncio.gather(*(lane.close() for lane in lanes))
+        await self._client.close()
+        for reader in self._readers.values():
+            reader.close()
+        self._append_thread.shutdown()
+
+    # -- recovery ------------------------------------------------------------------------------------------------
+
+    async def _take_over(self, appender: Appender) -> None:
+        """Raise the epoch and fence off whoever wrote before; what was written until then still counts."""
+        reader = self._open_reader(self._dispatcher.position)
+        while reader.advance(_READ_BYTES):
+            await asyncio.sleep(0)
+        self._epoch = max(self._epoch, reader.epoch) + 1
+        reader.close()
+        fence = Envelope(
+            version=RECORD_VERSION,
+            epoch=self._epoch,
+            partition="",
+            group="",
+            start=0,
+            stop=0,
+            snapshot="",
+            survivors=[],
+            dedupe_keys=b"",
+            dedupe_times_ms=[],
+            deltas=[],
+            fence=True,
+        )
+        await self._append(appender, fence)
+
+    async def _recover(self) -> None:
+        """Apply envelopes that are durable but not applied, and remember the dedupe keys that the index has not on
+        disk, up to our own fence."""
+        checkpoint = int(self._parts.dedupe.checkpoint or 0)
+        reader = self._open_reader(min(checkpoint, self._dispatcher.position))
+        while reader.epoch < self._epoch:
+            for placed in reader.read(_READ_BYTES):
+                if placed.position >= checkpoint:
+                    self._parts.dedupe.restore(placed.envelope.dedupe_keys, placed.envelope.dedupe_times_ms)
+                if placed.position >= self._dispatcher.position:
+                    self._apply(placed)
+            await asyncio.sleep(0)
+        self._dispatcher.position = reader.position
+        reader.close()
+        self._writer.changes.epochs[PARTITION] = self._epoch
+        self._writer.changes.accepted[PARTITION] = self._dispatcher.position
+        self._writer.want()
+
+    # -- the source stage ----------------------------------------------------------------------------------------
+
+    async def _work(self, appender: Appender, waiter: Waiter) -> None:
+        while not self._stopping.is_set():
+            if self._reload:
+                self._reload = False
+                self._activate(self._parts.snapshot())
+            worked = False
+            for partition in self._parts.log.partitions(INGESTED):
+                worked = await self._process(appender, partition) or worked
+            if not worked:
+                await waiter.wait(IDLE_WAIT_S)
+
+    async def _process(self, appender: Appender, partition: str) -> bool:
+        """One range of one partition. False when there was nothing to do."""
+        reader = self._readers.get(partition)
+        if reader is None:
+            reader = self._readers[partition] = self._parts.log.reader(
+                INGESTED, partition, self._cursors.get(partition, 0)
+            )
+        records, chunks = read_range(reader)
+        if not records:
+            return False
+        assert self._snapshot is not None
+        if any(chunk.source not in self._snapshot.sources for chunk in chunks):
+            # Ingest may have taken up a newer snapshot first: its events must find its connections open.
+            self._activate(self._parts.snapshot())
+        envelope = self._stage.build(partition, records, chunks, epoch=self._epoch, snapshot=self._snapshot.version)
+        position = await self._append(appender, envelope)
+        if position is None:
+            return False
+        self._apply(PlacedEnvelope(position, appender.head, envelope))
+        if self._parts.dedupe.should_flush:
+            self._parts.dedupe.flush(str(self._dispatcher.position))
+        return True
+
+    async def _append(self, appender: Appender, envelope: Envelope) -> int | None:
+        """Make the envelope durable, however long it takes: its dedupe keys are in the index already, so another one
+        must not be built for the range. None only when stopped before it could be."""
+        record = NewRecord(encode_envelope(envelope), envelope.counts())
+        loop = asyncio.get_running_loop()
+        while True:
+            failpoint("worker.envelope.before_append")
+            try:
+                [position] = await loop.run_in_executor(self._append_thread, appender.append, [record])
+            except LogError as error:
+                _log.error("accepted.append_failed", error=str(error))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(APPEND_RETRY_S):
+                        await self._stopping.wait()
+                        return None
+            else:
+                failpoint("worker.envelope.after_append")
+                return position
+
+    def _apply(self, placed: PlacedEnvelope) -> None:
+        """Count the envelope and hand it to the lanes, in one go: no other task may run in between."""
+        envelope = placed.envelope
+        changes = self._writer.changes
+        self._cursors[envelope.partition] = envelope.stop
+        changes.source_cursors[envelope.partition, SHARED_GROUP] = envelope.stop
+        changes.accepted[PARTITION] = placed.next_position
+        for delta in envelope.deltas:
+            key = SourceKey(delta.source, delta.type, delta.name, delta.outcome, delta.reason)
+            changes.source_books[key] = changes.source_books.get(key, 0) + delta.count
+            totals = self._totals.setdefault(delta.source, {})
+            totals[delta.outcome] = totals.get(delta.outcome, 0) + delta.count
+        self._dispatcher.dispatch(placed)
+        self._writer.want()
+
+    # -- the workspace -------------------------------------------------------------------------------------------
+
+    def _activate(self, snapshot: Snapshot) -> None:
+        """Put a snapshot into force, between two envelopes."""
+        if self._snapshot is not None and snapshot.version == self._snapshot.version:
+            return
+        log = self._parts.log
+        received = {
+            partition: log.totals(INGESTED, partition, self._cursors.get(partition, 0)).counts
+            for partition in log.partitions(INGESTED)
+        }
+        changes = self._writer.changes
+        self._connections.switch(
+            snapshot,
+            changes,
+            now_ms=self._parts.clock.now_ms(),
+            accepted_position=self._dispatcher.position,
+            received=received,
+            books=self._totals,
+        )
+        self._policy = EgressPolicy(snapshot.allow_private)
+        self._dispatcher.activate(snapshot, self._connections.intervals, changes)
+        changes.snapshot = snapshot.version
+        self._snapshot = snapshot
+        self._writer.want()
+        self._on_ready(snapshot.version)
+        _log.info("workspace.active", version=snapshot.version, destinations=len(snapshot.destinations))
+
+    def _make_lane(self, slug: str) -> Lane:
+        return Lane(
+            slug,
+            PARTITION,
+            open_reader=self._open_reader,
+            dispatched=lambda: self._dispatcher.position,
+            on_change=self._writer.touch,
+            clock=self._parts.clock,
+            random=SystemRandom(),
+            settings=LaneSettings(concurrency=self._parts.settings.lane_concurrency),
+        )
+
+    def _sender_factory(self, destination: Destination) -> Callable[[], Sender]:
+        surroundings = Surroundings(self._client, self._parts.data.root, self._parts.clock)
+        return lambda: NATIVE_DESTINATIONS[destination.type].open(destination, surroundings)
+
+    def _open_reader(self, position: int) -> EnvelopeReader:
+        return EnvelopeReader(self._parts.log.reader(ACCEPTED, PARTITION, position))
+
+    def _hold_lanes(self, trouble: bool) -> None:
+        for lane in self._dispatcher.lanes.values():
+            if trouble:
+                lane.hold("state")
+            else:
+                lane.release("state")
+
+    # -- after commits -------------------------------------------------------------------------------------------
+
+    def _committed(self, changes: Changes) -> None:
+        for (partition, _), position in changes.source_cursors.items():
+            self._committed_cursors[partition] = position
+        self._committed_accepted = changes.accepted.get(PARTITION, self._committed_accepted)
+        self._observer(changes)
+
+    async def _keep_house(self) -> None:
+        """Drop what is old, now and then."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            now_ms = self._parts.clock.now_ms()
+            self._parts.dedupe.expire(now_ms)
+            checkpoint = int(self._parts.dedupe.checkpoint or 0)
+            behind = [lane.oldest_position for lane in self._dispatcher.lanes.values()]
+            consumed = min([self._committed_accepted, checkpoint, *(p for p in behind if p is not None)])
+            settings = self._parts.settings
+            older_than_ms = now_ms - int(settings.log_retention_hours * 3_600_000)
+            for topic, partition, position in [
+                *((INGESTED, partition, at) for partition, at in self._committed_cursors.items()),
+                (ACCEPTED, PARTITION, consumed),
+            ]:
+                freed = await asyncio.to_thread(
+                    self._parts.log.retain,
+                    topic,
+                    partition,
+                    consumed=position,
+                    older_than_ms=older_than_ms,
+                    max_bytes=settings.log_max_bytes,
+                )
+                if freed:
+                    _log.info("log.retained", topic=topic, partition=partition, freed_bytes=freed)

@@ -1,0 +1,55 @@
+"""``trunkline export``: the active workspace as YAML."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trunkline.clock import SystemClock
+from trunkline.destinations.registry import NATIVE_DESTINATIONS
+from trunkline.secrets import Secrets, SecretsError
+from trunkline.settings import SettingsError, load_settings
+from trunkline.workspace.errors import WorkspaceError
+from trunkline.workspace.store import FILE_NAME, ConfigStore
+from trunkline.workspace.yaml_out import to_yaml
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("export")(export)
+
+
+def export(
+    data_dir: Annotated[Path | None, typer.Option(help="Directory that holds Trunkline's data.")] = None,
+    show_secrets: Annotated[
+        bool, typer.Option("--show-secrets", help="Write secrets out; the file can then be loaded anywhere.")
+    ] = False,
+) -> None:
+    """Print the active workspace as a YAML file.
+
+    Values that came from the environment or a file are written as the references they were, other secrets are
+    masked; a masked value is refused when the file is loaded. Works beside a running server.
+    """
+    try:
+        settings = load_settings(os.environ, {"data_dir": data_dir})
+        if not (settings.data_dir / FILE_NAME).exists():
+            raise _Failed(
+                f"{settings.data_dir} holds no workspace. Name the directory that `trunkline serve` uses "
+                "with --data-dir."
+            )
+        secrets = Secrets.open(settings.data_dir, settings.master_key)
+        with ConfigStore(settings.data_dir, secrets, SystemClock()) as store:
+            snapshot = store.active()
+        if snapshot is None:
+            raise _Failed("No workspace was ever active here. Start `trunkline serve` once.")
+    except (SettingsError, SecretsError, WorkspaceError, _Failed) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(to_yaml(snapshot, NATIVE_DESTINATIONS, show_secrets=show_secrets), nl=False)
+
+
+class _Failed(Exception):
+    """Nothing can be exported."""

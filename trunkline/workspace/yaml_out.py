@@ -1,0 +1,92 @@
+"""A snapshot written back as the YAML that would load to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import yaml
+
+from trunkline.secrets import mask
+from trunkline.workspace.destination_type import DestinationType
+from trunkline.workspace.model import Snapshot
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes repeated values out instead of making anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType], *, show_secrets: bool) -> str:
+    """The workspace's file.
+
+    With ``show_secrets`` every value is written out and loading the text gives the same version. Without, values
+    that came from references are references again, and secret settings that were literal are masked; the checker
+    refuses masks, so such a file can't be loaded by mistake. All settings of an unknown type are masked.
+    """
+    writer = _Writer({} if show_secrets else {item.path: {item.kind: item.target} for item in snapshot.references})
+    document: dict[str, Any] = {"workspace": {"slug": snapshot.slug, "name": snapshot.name}}
+    if snapshot.sources:
+        document["sources"] = [
+            {
+                "slug": source.slug,
+                "name": source.name,
+                "type": source.type,
+                "write_keys": writer.value(source.write_keys, ("sources", source.slug, "write_keys")),
+                "enabled": source.enabled,
+            }
+            for source in snapshot.sources.values()
+        ]
+    if snapshot.destinations:
+        document["destinations"] = []
+    for item in snapshot.destinations.values():
+        kind = destination_types.get(item.type)
+        secret: Iterable[str] = () if show_secrets else (kind.secret_settings if kind else ("",))
+        steps = ("destinations", item.slug, "settings")
+        entry = {
+            "slug": item.slug,
+            "name": item.name,
+            "type": item.type,
+            "sources": list(item.sources),
+            "enabled": item.enabled,
+            "settings": writer.value(item.settings, steps, frozenset(secret)),
+        }
+        document["destinations"].append(entry)
+    if snapshot.allow_private:
+        document["egress"] = {"allow_private": [str(network) for network in snapshot.allow_private]}
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+class _Writer:
+    """Plain values with references put back and secrets masked."""
+
+    def __init__(self, references: Mapping[tuple[str, ...], dict[str, str]]) -> None:
+        self._references: Final = references
+
+    def value(self, value: Any, steps: tuple[str, ...], secret: frozenset[str] = frozenset()) -> Any:
+        """``secret``: paths below this value that are masked; the empty path is this value itself."""
+        reference = self._references.get(steps)
+        if reference is not None:
+            return dict(reference)
+        if isinstance(value, Mapping):
+            return {key: self.value(item, (*steps, key), _below(secret, key)) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [
+                self.value(item, (*steps, str(index)), _below(secret, f"[{index}]")) for index, item in enumerate(value)
+            ]
+        if "" in secret and value is not None and not isinstance(value, bool):
+            return mask(str(value))
+        return value
+
+
+def _below(secret: frozenset[str], key: str) -> frozenset[str]:
+    """The paths of ``secret`` as they look from below ``key``."""
+    if "" in secret:
+        return secret
+    paths = (
+        path[len(key) :].removeprefix(".") for path in secret if path == key or path.startswith((key + ".", key + "["))
+    )
+    return frozenset(paths)

@@ -1,0 +1,106 @@
+"""Segment's SDKs as they are: one of each call, and what the webhook gets is what was called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from .conftest import Wire
+from .kit import sdks
+from .kit.browser import Chromium, Pages, stock_snippet
+from .kit.calls import instant, one_of_each
+from .kit.loop import wait_until
+from .kit.sdks import Call, Client, Driver, Sdk
+
+CALLED = ("type", "userId", "anonymousId", "previousId", "groupId", "event", "name", "category", "messageId")
+OBJECTS = ("properties", "traits", "context", "integrations")
+ARRIVAL_TIMEOUT_S = 30.0
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest, wire: Wire, sdk: Sdk) -> Iterator[Client]:
+    address = wire.proxies[sdk.name].address
+    running: Client
+    if sdk is sdks.BROWSER:
+        chromium: Chromium = request.getfixturevalue("chromium")
+        pages: Pages = request.getfixturevalue("pages")
+        wait_until(
+            lambda: wire.product.status_of(f"/analytics.js/v1/{sdk.write_key}/analytics.min.js") == 200,
+            "the server fetches the browser SDK by itself",
+            timeout_s=60,
+        )
+        running = chromium.open(pages.add("stock", f"<script>{stock_snippet(sdk.write_key, address)}</script>"))
+    else:
+        if sdk.needs_node:
+            request.getfixturevalue("node_packages")
+        running = Driver(sdk, address)
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+def test_what_arrives_is_what_was_called(wire: Wire, sdk: Sdk, client: Client) -> None:
+    calls = one_of_each(sdk)
+    for call in calls:
+        client.call(call)
+    client.finish()
+    wait_until(
+        lambda: len(wire.sink.events(sdk.name)) >= len(calls),
+        lambda: f"{len(calls)} events; there are {wire.sink.events(sdk.name)}",
+        ARRIVAL_TIMEOUT_S,
+    )
+    wire.product.wait_until_settled()
+
+    arrived = wire.sink.events(sdk.name)
+    sent = sent_events(wire, sdk)
+    assert sorted(event["messageId"] for event in arrived) == sorted(sent), "each id that was sent, once"
+    for call in calls:
+        event = find(arrived, call)
+        assert_is_the_call(event, sdk.takes(call))
+        assert_is_what_was_sent(event, *sent[event["messageId"]])
+    assert client.output() == []
+    assert {post.status for post in wire.proxies[sdk.name].posts()} == {200}
+
+
+def sent_events(wire: Wire, sdk: Sdk) -> dict[str, tuple[dict[str, Any], str]]:
+    """By messageId: the event as the SDK put it on the wire, and the request's sentAt."""
+    sent = {}
+    for post in wire.proxies[sdk.name].posts():
+        for event in post.events():
+            sent[event["messageId"]] = (event, post.payload()["sentAt"])
+    return sent
+
+
+def find(arrived: list[dict[str, Any]], call: Call) -> dict[str, Any]:
+    matching = [event for event in arrived if event["type"] == call["type"] and event.get("event") == call.get("event")]
+    assert len(matching) == 1, f"{call['type']} {call.get('event', '')}: {matching}"
+    return matching[0]
+
+
+def assert_is_the_call(event: dict[str, Any], call: Call) -> None:
+    for key in CALLED:
+        if key in call:
+            assert event[key] == call[key], key
+    for key in OBJECTS:
+        if key in call:
+            assert {name: event[key].get(name) for name in call[key]} == call[key], key
+    if "timestamp" in call:
+        assert instant(event["originalTimestamp"]) == instant(call["timestamp"])
+
+
+def assert_is_what_was_sent(event: dict[str, Any], sent: dict[str, Any], sent_at: str) -> None:
+    """Field by field; only the server's own fields may be new (``spec/event_path.md`` §1.7)."""
+    for key, value in sent.items():
+        if key in ("timestamp", "sentAt", "writeKey", "context") or value is None:
+            continue
+        assert event[key] == value, key
+    for key, value in sent.get("context", {}).items():
+        assert event["context"][key] == value, f"context.{key}"
+    assert "writeKey" not in event
+    original = instant(sent["timestamp"])
+    assert instant(event["originalTimestamp"]) == original
+    corrected = instant(event["receivedAt"]) - (instant(sent_at) - original)
+    assert abs(instant(event["timestamp"]) - corrected) <= timedelta(milliseconds=1)

@@ -8,7 +8,7 @@ exact in itself.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -51,7 +51,7 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     writeKey: Text = UNSET
 
 
-class Decoded(NamedTuple):
+class Decoded(msgspec.Struct, gc=False):
     """A decoded event.
 
     ``extra`` are top-level fields that :class:`Event` does not know, verbatim; ``fault`` is a code that decoding

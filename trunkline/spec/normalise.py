@@ -16,22 +16,31 @@ the client's clock is wrong by. Decisions where the source is silent or contradi
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from trunkline.spec import codes, context
-from trunkline.spec.context import NotAnObject, ObjectMemory, append_members
+from trunkline.spec import codes
+from trunkline.spec.context import (
+    DIRECT,
+    EMPTY,
+    HAS_IP,
+    HAS_LIBRARY,
+    HAS_USER_AGENT,
+    UNKNOWN_LIBRARY,
+    NotAnObject,
+    ObjectMemory,
+    append_members,
+)
 from trunkline.spec.event import Decoded, Event, encode_event
 from trunkline.spec.limits import MAX_PROPERTIES
 from trunkline.spec.message_ids import new_message_id, shorten_message_id
 from trunkline.spec.strict_json import load_unique
-from trunkline.spec.timestamps import format_timestamp, from_epoch_ms, is_canonical, parse_timestamp
+from trunkline.spec.timestamps import format_timestamp, is_canonical, parse_timestamp
 
+_LEAST_PROPERTY_BYTES: Final = 5
 _EMPTY_OBJECT: Final = Raw(b"{}")
-_DEFAULT_CONTEXT: Final = b"{" + context.UNKNOWN_LIBRARY + b"}"
 _decode_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -50,6 +59,7 @@ class Arrival:
         "_sent_at",
         "_sent_at_text",
         "_skew",
+        "_unchecked",
         "_user_agent_member",
         "memory",
         "received_at",
@@ -70,10 +80,11 @@ class Arrival:
     ) -> None:
         self.memory = memory
         self.received_at_ms = received_at_ms
-        self.received_at = from_epoch_ms(received_at_ms)
+        self.received_at = received_at_ms * 1000
         self.received_at_text = format_timestamp(self.received_at)
         self._ip_member = b'"ip":' + _encode(client_ip) if client_ip else b""
         self._user_agent_member = b'"userAgent":' + _encode(user_agent) if user_agent else b""
+        self._unchecked: list[bytes] = []
         self._context = context
         self._integrations = integrations
         self._sent_at_text = sent_at
@@ -84,7 +95,7 @@ class Arrival:
         """``(body, messageId, whether the client sent that id)``, or the code of what is wrong.
 
         Call it for events that :func:`trunkline.spec.verdicts.judge` let pass; changes ``decoded`` in place.
-        Raises InvalidJson (a key occurs twice).
+        Raises InvalidJson (a key occurs twice), but leaves some of that to :meth:`check`.
         """
         event = decoded.event
         if event.properties is not UNSET and not self._keep_object(event, "properties", decoded.checked):
@@ -125,19 +136,28 @@ class Arrival:
         if text[0] != 0x7B:
             setattr(event, name, UNSET)
             return text == b"null"
-        if checked and len(text) < MAX_PROPERTIES:
-            return True
-        count = len(load_unique(text))
-        if count > MAX_PROPERTIES and name == "properties":
-            kept = list(_decode_fields(text).items())[:MAX_PROPERTIES]
-            event.properties = Raw(_encode(dict(kept)))
+        if not checked:
+            self._unchecked.append(text)
+        if len(text) > _LEAST_PROPERTY_BYTES * MAX_PROPERTIES and name == "properties":
+            members = list(_decode_fields(text).items())
+            if len(members) > MAX_PROPERTIES:
+                event.properties = Raw(_encode(dict(members[:MAX_PROPERTIES])))
         return True
+
+    def check(self) -> None:
+        """Search what was left unchecked for duplicate keys; call it once, before anything is recorded.
+
+        Many small objects are cheaper to check in one piece. Raises InvalidJson.
+        """
+        if self._unchecked:
+            load_unique(b"[%b]" % b",".join(self._unchecked))
+            self._unchecked = []
 
     def _check_metadata(self, text: bytes) -> None:
         if text[0] == 0x7B:
             self.memory.facts(text)
         else:
-            load_unique(text)
+            self._unchecked.append(text)
 
     def _merged_integrations(self, own: Raw | UnsetType) -> Raw:
         text = b"null" if isinstance(own, UnsetType) else bytes(own)
@@ -156,16 +176,16 @@ class Arrival:
             self.memory.facts(text)
             text = shared if text == b"{}" else _merge(shared, text)
         facts = self.memory.facts(text)
-        if facts & context.HAS_LIBRARY and not client_side and not facts & context.DIRECT:
+        if facts & HAS_LIBRARY and not client_side and not facts & DIRECT:
             return text
-        members = [] if facts & context.HAS_LIBRARY else [context.UNKNOWN_LIBRARY]
-        if self._ip_member and not facts & context.HAS_IP and (client_side or facts & context.DIRECT):
+        members = [] if facts & HAS_LIBRARY else [UNKNOWN_LIBRARY]
+        if self._ip_member and not facts & HAS_IP and (client_side or facts & DIRECT):
             members.append(self._ip_member)
-        if self._user_agent_member and client_side and not facts & context.HAS_USER_AGENT:
+        if self._user_agent_member and client_side and not facts & HAS_USER_AGENT:
             members.append(self._user_agent_member)
         if not members:
             return text
-        return append_members(text, b",".join(members), bool(facts & context.EMPTY))
+        return append_members(text, b",".join(members), bool(facts & EMPTY))
 
     def _set_times(self, event: Event) -> None:
         event.receivedAt = self.received_at_text
@@ -192,15 +212,20 @@ class Arrival:
             event.originalTimestamp = given
             event.timestamp = _spell(given, time) if skew is None else self._shift(time, skew)  # type: ignore[arg-type]
 
-    def _shift(self, time: datetime, skew: timedelta) -> str:
+    def _shift(self, time: int, skew: int) -> str:
         try:
             return format_timestamp(time + skew)
         except OverflowError:
             return self.received_at_text
 
 
-def _spell(text: str, time: datetime) -> str:
-    return text if is_canonical(text) else format_timestamp(time)
+def _spell(text: str, time: int) -> str:
+    if is_canonical(text):
+        return text
+    try:
+        return format_timestamp(time)
+    except OverflowError:
+        return text
 
 
 def _merge(shared: bytes, own: bytes) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import struct
 from collections import deque
@@ -31,6 +31,8 @@ _log = structlog.get_logger(__name__)
 MEMTABLE_KEYS = 250_000
 MEMTABLE_AGE_S = 3600.0
 RETRY_S = 5.0
+HOLD_BACK_S = 0.004
+"""What a call waits at most when keys come in faster than they can be written."""
 _VECTOR_KEYS = 16
 """From so many keys a call on, numpy is quicker than reading the filter word by word (measured)."""
 _HALVES = struct.Struct(">QQ")
@@ -92,7 +94,6 @@ class DedupeIndex:
         self.keys = self._maker.keys
         self._clock: Clock = clock or SystemClock()
         self._memtable_keys = memtable_keys
-        check = hashlib.blake2b(b"trunkline dedupe index", digest_size=16, key=secret).hexdigest()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             sync_directory(directory.parent)
@@ -100,7 +101,7 @@ class DedupeIndex:
         except OSError as error:
             raise DedupeError(f"dedupe index {directory} cannot be opened: {error}") from error
         try:
-            self._store = Store(directory, secret_check=check, min_words=min_filter_words)
+            self._store = Store(directory, secret_check=self._maker.fingerprint, min_words=min_filter_words)
         except OSError as error:
             os.close(self._lock_fd)
             kind = DedupeFull if error.errno == errno.ENOSPC else DedupeError
@@ -145,6 +146,8 @@ class DedupeIndex:
         """
         if self._jobs:
             self._adopt()
+            if self._flushing and len(self._active) > self._memtable_keys:
+                self._hold_back()
         on_disk = self._on_disk(keys, times_ms) if self._view.live else None
         active = self._active
         first, columns = active.first, active.times
@@ -234,6 +237,8 @@ class DedupeIndex:
             raise ValueError(f"{len(keys)} bytes of keys do not fit {len(times_ms)} times")
         if self._jobs:
             self._adopt()
+            if self._flushing and len(self._active) > self._memtable_keys:
+                self._hold_back()
         active = self._active
         if not len(active):
             self._active_since_s = self._clock.monotonic_s()
@@ -390,6 +395,12 @@ class DedupeIndex:
                 done(error)
             else:
                 raise error
+
+    def _hold_back(self) -> None:
+        """Lend the interpreter to the background for a moment, so that memtables can't outgrow what is written."""
+        with contextlib.suppress(TimeoutError):
+            self._jobs[0][0].exception(timeout=HOLD_BACK_S)
+        self._adopt()
 
     def _settle(self, *, flush_only: bool = False) -> None:
         """Wait for all background work, or until no flush is under way."""

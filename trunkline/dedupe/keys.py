@@ -22,6 +22,9 @@ class KeyMaker:
         # A copy of a hash that has already taken in its key costs half of making a new one.
         self._base = hashlib.blake2b(digest_size=KEY_BYTES, key=secret)
 
+        self.fingerprint = hashlib.blake2b(b"trunkline dedupe index", digest_size=16, key=secret).hexdigest()
+        """Tells one secret from another without revealing it."""
+
     def key(self, message_id: str) -> bytes:
         """The 16-byte key. Any string is allowed, lone surrogates and the empty one included."""
         hasher = self._base.copy()

@@ -55,7 +55,11 @@ class Memtable:
         hours = times // HOUR_MS
         offsets = (times - hours * HOUR_MS).astype(np.uint32)
         everything = Rows(hi, lo, offsets)
-        for hour in np.unique(hours).tolist():
+        different = np.unique(hours).tolist()
+        if len(different) == 1:
+            yield different[0], everything.sorted()
+            return
+        for hour in different:
             yield hour, everything.take(hours == hour).sorted()
 
     def release(self) -> None:

@@ -14,7 +14,7 @@ def check_partition(directory: Path, head: Head | None) -> list[str]:
     """Problems, each with file, offset and record; [] if the partition is sound. Raises OSError."""
     segments = list_segments(directory)
     if head is None:
-        return [f"{directory}: there are segments, but no head"] if segments else []
+        return _check_without_head(directory, segments)
     if not segments:
         return [f"{directory}: no segment is left; the head is at record {head.next_ordinal}"]
     check = _Check(head)
@@ -37,6 +37,20 @@ def check_partition(directory: Path, head: Head | None) -> list[str]:
             cursor.close()
     check.end(directory)
     return check.problems
+
+
+def _check_without_head(directory: Path, segments: list[int]) -> list[str]:
+    """A first segment without any record is all that may be there before a head was ever published."""
+    try:
+        cursors = [SegmentCursor(directory, first) for first in segments]
+    except LogCorrupt as error:
+        return [str(error)]
+    sound = all(cursor.first_ordinal == 0 and cursor.size_bytes() == cursor.header.size_bytes for cursor in cursors)
+    for cursor in cursors:
+        cursor.close()
+    if sound:
+        return []
+    return [f"{directory}: there are records, but no head is published; opening the partition's appender mends it"]
 
 
 class _Check:

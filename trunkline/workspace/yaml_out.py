@@ -11,12 +11,22 @@ from trunkline.secrets import mask
 from trunkline.workspace.destination_type import DestinationType
 from trunkline.workspace.model import Snapshot
 
+_LINE_BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
+"""Characters that PyYAML writes bare in some styles and that parsers then fold into a space."""
+
 
 class _Dumper(yaml.SafeDumper):
-    """Writes repeated values out instead of making anchors."""
+    """Writes repeated values out instead of making anchors, and text so that every parser reads the same."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = None if _LINE_BREAKS.isdisjoint(text) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType], *, show_secrets: bool) -> str:

@@ -219,7 +219,7 @@ class _Builder:
 
     def _take_scalar(self, event: yaml.ScalarEvent) -> None:
         tag = event.tag
-        if tag is None:
+        if tag is None or tag == "!":
             tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)
         is_key = bool(self._frames) and self._expects_key(self._frames[-1])
         if is_key and tag == _MERGE:
@@ -233,7 +233,7 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent, tag: str, *, is_key: bool) -> Scalar | Broken:
         text = event.value
         kind = tag.removeprefix(_TAG)
-        if kind in ("str", "!", "value", "merge"):
+        if kind in ("str", "value", "merge"):
             if any("\ud800" <= character <= "\udfff" for character in text):
                 self._problem(event, "half of a surrogate pair is not a character", "Write the whole character")
                 return BROKEN

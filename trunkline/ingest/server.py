@@ -1,0 +1,207 @@
+"""The HTTP server of ingest: uvicorn's httptools protocol on our own listener, with the guards that it lacks.
+
+Added: a time for the headers of a request to arrive, a size for them, a number of connections, JSON in every refusal.
+One timer a second looks after all connections, so a request costs no timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, Final, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from trunkline.clock import Clock
+from trunkline.ingest.app import AsgiApp
+from trunkline.ingest.body import COMPLETE_KEY
+from trunkline.ingest.metrics import IngestMetrics
+from trunkline.ingest.options import IngestOptions
+from trunkline.ingest.responses import Answer, refusal, retry_later
+
+_BACKLOG: Final = 4096
+_TICK_S: Final = 1.0
+_MALFORMED: Final = refusal(400, "invalid_request", "This is no valid HTTP request.")
+_HEADERS_TOO_LARGE: Final = refusal(431, "invalid_request", "The headers are too large.")
+_HEADERS_TOO_SLOW: Final = refusal(408, "request_timeout", "The headers did not arrive in time.")
+
+
+class IngestServer:
+    """Serves one application on one listening socket, within the running event loop."""
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        clock: Clock,
+        metrics: IngestMetrics,
+        options: IngestOptions | None = None,
+        *,
+        on_tick: Callable[[], None] | None = None,
+    ) -> None:
+        """``on_tick`` is called once a second, for what the owner wants to do now and then."""
+        self.options = options or IngestOptions()
+        self.metrics = metrics
+        self.clock = clock
+        self.stopping = False
+        self._on_tick = on_tick
+        self._config = Config(
+            cast("Any", app),
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=int(self.options.keep_alive_s),
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        wait_s = self.options.retry_after_s
+        self.too_many_connections = retry_later(503, "too_many_connections", "Too many connections.", wait_s)
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._state.connections)
+
+    async def start(self, sock: socket.socket) -> None:
+        """Accept connections on a socket that is bound."""
+        loop = asyncio.get_running_loop()
+        self._set_date()
+
+        def protocol() -> _Protocol:
+            return _Protocol(self, self._config, self._state, loop)
+
+        self._server = await loop.create_server(protocol, sock=sock, backlog=_BACKLOG)
+        self._timer = loop.call_later(_TICK_S, self._tick, loop)
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Accept no more, answer what is open for at most ``grace_s``, then cut the rest."""
+        self.stopping = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        until_s = self.clock.monotonic_s() + grace_s
+        while (self._state.connections or self._state.tasks) and self.clock.monotonic_s() < until_s:
+            await asyncio.sleep(0.01)
+        for connection in list(self._state.connections):
+            cast("_Protocol", connection).transport.abort()
+        for task in list(self._state.tasks):
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.sleep(0)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._set_date()
+        before_s = self.clock.monotonic_s() - self.options.header_timeout_s
+        for connection in list(self._state.connections):
+            cast("_Protocol", connection).refuse_if_silent_since(before_s)
+        if self._on_tick is not None:
+            self._on_tick()
+        self._timer = loop.call_later(_TICK_S, self._tick, loop)
+
+    def _set_date(self) -> None:
+        date = formatdate(self.clock.now_ms() / 1000, usegmt=True)
+        self._state.default_headers = [(b"date", date.encode())]
+
+
+class _Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(
+        self, owner: IngestServer, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(config=config, server_state=state, app_state={}, _loop=loop)
+        self.access_log = False
+        self.logger = logging.getLogger(__name__)
+        self._owner = owner
+        self._max_header_bytes = owner.options.max_header_bytes
+        self._header_bytes = 0
+        self._waiting_since_s: float | None = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._owner.options.max_connections:
+            self._refuse(self._owner.too_many_connections, "too_many_connections")
+            return
+        self._waiting_since_s = self._owner.clock.monotonic_s()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+            self._waiting_since_s = self._owner.clock.monotonic_s()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # An offer to speak HTTP/2 or WebSocket is declined by going on in HTTP/1.1.
+            return
+        except httptools.HttpParserError:
+            if self._header_bytes > self._max_header_bytes:
+                self._refuse(_HEADERS_TOO_LARGE, "headers_too_large")
+            else:
+                self._refuse(_MALFORMED, "malformed")
+            return
+        if self._waiting_since_s is not None:
+            # Headers without an end yet; those without a line break reach no callback.
+            self._header_bytes += len(data)
+            if self._header_bytes > 2 * self._max_header_bytes:
+                self._refuse(_HEADERS_TOO_LARGE, "headers_too_large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count_header(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count_header(len(name) + len(value) + 4)
+
+    def _count_header(self, size_bytes: int) -> None:
+        self._header_bytes += size_bytes
+        if self._header_bytes > self._max_header_bytes:
+            raise ValueError("the headers are too large")
+
+    def on_headers_complete(self) -> None:
+        self._waiting_since_s = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.scope[COMPLETE_KEY] = True  # type: ignore[literal-required]
+        super().on_message_complete()
+        if self._owner.stopping and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def refuse_if_silent_since(self, before_s: float) -> None:
+        """Cut the connection if it has waited for the headers of a request since then."""
+        since_s = self._waiting_since_s
+        if since_s is not None and since_s < before_s and not self._refused:
+            self._refuse(_HEADERS_TOO_SLOW, "headers_too_slow")
+
+    def _refuse(self, answer: Answer, reason: str) -> None:
+        self._refused = True
+        self._owner.metrics.connections_refused[reason] += 1
+        lines = [STATUS_LINE[answer.status]]
+        for name, value in (*self.server_state.default_headers, *answer.headers, (b"connection", b"close")):
+            lines += [name, b": ", value, b"\r\n"]
+        self.transport.write(b"".join([*lines, b"\r\n", answer.body]))
+        self.transport.close()

@@ -213,6 +213,7 @@ def _sources(
 def _source_problems(state: State, covered: Mapping[str, int]) -> list[str]:
     """What envelopes cover must have ended in an outcome of the source's books, event by event."""
     problems = []
+    outcomes: tuple[str, ...]
     for slug in sorted(set(covered) | set(state.source_totals)):
         if slug.startswith(OBJECT_COUNT_PREFIX):
             source, outcomes = slug.removeprefix(OBJECT_COUNT_PREFIX), (OBJECT,)

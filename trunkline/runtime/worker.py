@@ -93,18 +93,19 @@ class Worker:
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    async def run(self, waiter: Waiter) -> None:
-        """Until :meth:`stop`. Raises LogError or StateError when it cannot go on; the supervisor starts it anew."""
-        appender = await asyncio.to_thread(self._parts.log.appender, ACCEPTED, PARTITION)
+    async def run(self, appender: Appender, waiter: Waiter) -> None:
+        """Until :meth:`stop`. ``appender`` is that of the accepted log: whoever holds it is the owner.
+
+        Raises LogError or RecordError when it cannot go on; the supervisor starts it anew.
+        """
         background = [asyncio.create_task(self._writer.run()), asyncio.create_task(self._keep_house())]
         try:
             self._activate(self._parts.snapshot())
-            await self._take_over(appender)
-            await self._recover()
-            await self._work(appender, waiter)
+            if await self._take_over(appender):
+                await self._recover()
+                await self._work(appender, waiter)
         finally:
             await self._finish(background)
-            appender.close()
 
     def stop(self, waiter: Waiter) -> None:
         """Begin nothing new; :meth:`run` returns when what is under way has ended."""
@@ -133,10 +134,15 @@ class Worker:
 
     # -- recovery ------------------------------------------------------------------------------------------------
 
-    async def _take_over(self, appender: Appender) -> None:
-        """Raise the epoch and fence off whoever wrote before; what was written until then still counts."""
+    async def _take_over(self, appender: Appender) -> bool:
+        """Raise the epoch and fence off whoever wrote before; what was written until then still counts.
+
+        False when stopped before the fence was durable.
+        """
         reader = self._open_reader(self._dispatcher.position)
-        while reader.advance(_READ_BYTES):
+        more = True
+        while more:
+            more = reader.advance(_READ_BYTES)
             await asyncio.sleep(0)
         self._epoch = max(self._epoch, reader.epoch) + 1
         reader.close()
@@ -154,7 +160,7 @@ class Worker:
             deltas=[],
             fence=True,
         )
-        await self._append(appender, fence)
+        return await self._append(appender, fence) is not None
 
     async def _recover(self) -> None:
         """Apply envelopes that are durable but not applied, and remember the dedupe keys that the index has not on
@@ -297,6 +303,10 @@ class Worker:
                 lane.hold("state")
             else:
                 lane.release("state")
+
+    def pending_by_destination(self) -> dict[str, int]:
+        """Events in the lanes' memory."""
+        return {slug: lane.pending_in_memory for slug, lane in self._dispatcher.lanes.items()}
 
     # -- after commits -------------------------------------------------------------------------------------------
 

@@ -1,0 +1,111 @@
+"""``trunkline serve``: start everything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets as random
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trunkline.cli.options import DataDirOption, settings_for
+from trunkline.clock import SystemClock
+from trunkline.runtime.layout import DataDir
+from trunkline.runtime.logging import configure_logging
+from trunkline.runtime.supervisor import ROLES, ServeError, Supervisor
+from trunkline.settings import Settings
+from trunkline.workspace.model import Snapshot
+from trunkline.workspace.starter import starter_yaml
+
+
+def serve(
+    data_dir: DataDirOption = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The workspace's YAML file. Default: a starter workspace.")
+    ] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port of the Tracking API and the CDN.")] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    role: Annotated[list[str] | None, typer.Option("--role", help="Run only this role (ingest, worker).")] = None,
+) -> None:
+    """Take events in, process them, deliver them. Stops in order on SIGTERM or Ctrl-C; SIGHUP reloads the workspace."""
+    flags = {
+        name: value
+        for name, value in {"data_dir": data_dir, "config": config, "port": port, "host": host}.items()
+        if value is not None
+    }
+    settings = settings_for(**flags)
+    roles = tuple(role or ROLES)
+    for name in roles:
+        if name not in ROLES:
+            raise typer.BadParameter(f"there is no role {name!r}; use {' or '.join(ROLES)}", param_hint="--role")
+    if settings.config is None:
+        flags["config"] = _starter(settings)
+        settings = settings_for(**flags)
+    configure_logging("supervisor")
+    try:
+        supervisor = Supervisor(settings, _portable(flags), SystemClock(), roles)
+        problems = supervisor.load_workspace()
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        if not supervisor.has_workspace:
+            raise ServeError(f"{settings.config} cannot be used and there is no earlier workspace to go on with.")
+        if problems:
+            print("trunkline: the file is refused; the last good workspace stays in force.", file=sys.stderr)
+        address = f"http://{_host(settings.host)}:{supervisor.bind()}" if "ingest" in roles else ""
+    except ServeError as error:
+        print(f"trunkline: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    banner = _banner(supervisor.snapshot, address, settings) if address else ""
+    asyncio.run(supervisor.run(lambda: print(banner, flush=True)))
+
+
+def _portable(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags as the children read them, whatever folder they start in."""
+    return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in flags.items()}
+
+
+def _starter(settings: Settings) -> Path:
+    """The starter workspace's file in the data directory, written at the first start."""
+    path = DataDir(settings.data_dir).starter
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(starter_yaml(f"wk_{random.token_hex(12)}", settings.port), "utf-8")
+    return path
+
+
+def _host(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+
+
+def _banner(snapshot: Snapshot, address: str, settings: Settings) -> str:
+    """What a newcomer needs: the address, a write key, a line to paste, where to look."""
+    lines = [f"Trunkline listens on {address}", f"Workspace {snapshot.name} from {settings.config}"]
+    source = next((source for source in snapshot.sources.values() if source.enabled), None)
+    if source is None:
+        return "\n".join(
+            [*lines, "No source is enabled yet: add one to the workspace's file; it is reloaded by itself."]
+        )
+    key = source.write_keys[0]
+    event = json.dumps({"userId": "user-1", "event": "Order Completed", "properties": {"revenue": 42}})
+    lines += [
+        f"Write key of source {source.slug}: {key}",
+        "",
+        "Send an event:",
+        f"  curl {address}/v1/track -u {key}: -H 'Content-Type: application/json' -d '{event}'",
+        "",
+        "See what arrived:",
+    ]
+    lines += [
+        f"  tail -f {settings.data_dir / 'inbox' / (destination.slug + '.ndjson')}"
+        for destination in snapshot.destinations.values()
+        if destination.type == "inbox" and destination.enabled
+    ]
+    lines += [f"  trunkline verify --data-dir {settings.data_dir}", ""]
+    return "\n".join(lines)
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)

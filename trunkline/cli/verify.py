@@ -1,0 +1,68 @@
+"""``trunkline verify``: do the books balance?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from trunkline.cli.options import DataDirOption, settings_for
+from trunkline.clock import SystemClock
+from trunkline.log.base import LogError
+from trunkline.log.embedded import EmbeddedLog
+from trunkline.log.records import RecordError
+from trunkline.observe.books import Books, check_books
+from trunkline.runtime.layout import DataDir
+from trunkline.state.sqlite import SqliteStateStore
+
+
+def verify(
+    data_dir: DataDirOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Check that every event ended in a counted outcome. Works beside a running server and after a crash.
+
+    Exit status: 0 the books balance, 1 they do not, 2 they cannot be read.
+    """
+    data = DataDir(settings_for(data_dir=data_dir).data_dir)
+    store = SqliteStateStore(data.state, read_only=True)
+    try:
+        books = check_books(store.read(), EmbeddedLog(data.log, SystemClock()))
+    except (LogError, RecordError) as error:
+        if as_json:
+            print(json.dumps({"balanced": False, "destinations": {}, "sources": {}, "problems": [str(error)]}))
+        else:
+            print(f"trunkline: the log cannot be read: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    finally:
+        store.close()
+    if as_json:
+        print(json.dumps(books.as_json(), indent=2))
+    else:
+        _print(books)
+    raise typer.Exit(0 if books.balanced else 1)
+
+
+def _print(books: Books) -> None:
+    console = Console()
+    columns = ("received", "failed_on_ingest", "filtered_at_source", "filtered_at_destination", "delivered", "failed")
+    table = Table("destination", *(column.replace("_", " ") for column in columns), "pending", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for slug, line in books.destinations.items():
+        table.add_row(slug, *(f"{getattr(line, column):,}" for column in columns), f"{line.pending:,}")
+    if books.destinations:
+        console.print(table)
+    else:
+        console.print("No destination has been enabled yet, so there is nothing to balance.")
+    for problem in books.problems:
+        console.print(f"[red]{problem}[/red]")
+    console.print("The books balance." if books.balanced else "[red]The books do not balance.[/red]")
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(verify)

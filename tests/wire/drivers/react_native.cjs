@@ -25,8 +25,8 @@ const client = createClient({
   allowInsecureProxy: true,
   flushPolicies: [new CountFlushPolicy(3), new TimerFlushPolicy(500)],
   storePersistor: {
-    get: async (key) => stored.get(key),
-    set: async (key, state) => void stored.set(key, structuredClone(state)),
+    get: async (key) => (stored.has(key) ? JSON.parse(stored.get(key)) : undefined),
+    set: async (key, state) => void stored.set(key, JSON.stringify(state)),
   },
   storePersistorSaveDelay: 0,
   logger: { info() {}, warn: console.warn, error: console.error, enable() {}, disable() {} },

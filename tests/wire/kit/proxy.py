@@ -89,6 +89,10 @@ class FaultProxy:
         """The requests that carried events."""
         return [each for each in self.recorded if each.method == "POST"]
 
+    def attempts(self) -> list[Recorded]:
+        """Those, and a browser's questions whether it may send one."""
+        return [each for each in self.recorded if each.method in ("POST", "OPTIONS")]
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}

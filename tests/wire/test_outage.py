@@ -1,0 +1,147 @@
+"""The server refuses, loses answers and is killed in mid-run; every SDK delivers all by its own retries, once each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+import pytest
+
+from .conftest import Wire
+from .kit import sdks
+from .kit.browser import BrowserClient, Chromium, Pages, stock_snippet
+from .kit.calls import numbered
+from .kit.loop import wait_until
+from .kit.proxy import LoseAnswer, Refuse
+from .kit.sdks import Client, Sdk, open_all
+
+FAULTS = (Refuse(503), Refuse(503, retry_after_s=1), Refuse(429, retry_after_s=1), LoseAnswer())
+RECOVERY_TIMEOUT_S = 120.0
+
+STEPS = 9
+"""Calls of each SDK in the run."""
+
+
+@dataclass
+class Storm:
+    """What is left after it."""
+
+    wire: Wire
+    books: dict[str, dict[str, int]]
+    cut_while_dead: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages) -> Iterator[Storm]:
+    """All SDKs go through the same outage together, each behind a proxy of its own."""
+    wait_until(
+        lambda: wire.product.status_of(f"/analytics.js/v1/{sdks.BROWSER.write_key}/analytics.min.js") == 200,
+        "the server fetches the browser SDK by itself",
+        timeout_s=60,
+    )
+    addresses = {name: proxy.address for name, proxy in wire.proxies.items()}
+    with ExitStack() as stack:
+        clients: list[Client] = [stack.enter_context(closing(each)) for each in open_all(sdks.PROGRAMS, addresses)]
+        snippet = stock_snippet(sdks.BROWSER.write_key, addresses[sdks.BROWSER.name])
+        browser = stack.enter_context(closing(chromium.open(pages.add("storm", f"<script>{snippet}</script>"))))
+        clients.append(browser)
+
+        def call(*numbers: int) -> None:
+            for client in clients:
+                for number in numbers:
+                    client.call(numbered(client.sdk, number))
+
+        call(1, 2)
+        await_steps(wire, browser, 2)
+
+        for proxy in wire.proxies.values():
+            proxy.fail_next(*FAULTS)
+        call(3, 4, 5)
+        await_steps(wire, browser, 5)
+        await_faults(wire, browser)
+        # Everything sent so far is committed, so a kill can double nothing: what comes twice now is our fault.
+        wire.product.wait_until_settled()
+
+        wire.product.kill()
+        before = {name: len(proxy.attempts()) for name, proxy in wire.proxies.items()}
+        call(6, 7)
+        await_attempts(wire, browser, before)
+        cut = {
+            name: sum(each.status is None for each in proxy.attempts()[before[name] :])
+            for name, proxy in wire.proxies.items()
+        }
+        wire.product.start()
+        call(8, 9)
+        for client in clients:
+            client.finish()
+        await_steps(wire, browser, STEPS)
+        wire.product.wait_until_settled()
+        yield Storm(wire, wire.product.books(), cut)
+
+
+def await_steps(wire: Wire, browser: BrowserClient, count: int) -> None:
+    def missing() -> dict[str, list[int]]:
+        return {
+            sdk.name: left for sdk in sdks.ALL if (left := sorted(set(range(1, count + 1)) - set(steps_of(wire, sdk))))
+        }
+
+    _wait(browser, lambda: not missing(), lambda: f"all events; missing by SDK: {missing()}")
+
+
+def await_faults(wire: Wire, browser: BrowserClient) -> None:
+    """An SDK that had fewer requests to send than there are faults gets the rest in its next calls."""
+
+    def left() -> dict[str, int]:
+        return {name: proxy.faults_left for name, proxy in wire.proxies.items() if proxy.faults_left}
+
+    _wait(browser, lambda: not left(), lambda: f"every fault was met; left: {left()}")
+
+
+def await_attempts(wire: Wire, browser: BrowserClient, before: dict[str, int]) -> None:
+    def silent() -> list[str]:
+        return [name for name, proxy in wire.proxies.items() if len(proxy.attempts()) <= before[name]]
+
+    _wait(browser, lambda: not silent(), lambda: f"every SDK tried while the server was dead; silent: {silent()}")
+
+
+def _wait(browser: BrowserClient, condition, what) -> None:  # type: ignore[no-untyped-def]
+    def with_browser() -> bool:
+        browser.rest()
+        return bool(condition())
+
+    wait_until(with_browser, what, RECOVERY_TIMEOUT_S)
+
+
+def steps_of(wire: Wire, sdk: Sdk) -> list[int]:
+    return [event["properties"]["number"] for event in wire.sink.events(sdk.name)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+def test_every_event_arrives_once(storm: Storm, sdk: Sdk) -> None:
+    assert sorted(steps_of(storm.wire, sdk)) == list(range(1, STEPS + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+def test_the_outage_was_real(storm: Storm, sdk: Sdk) -> None:
+    posts = storm.wire.proxies[sdk.name].posts()
+    statuses = [post.status for post in posts]
+    assert statuses.count(503) == 2
+    assert statuses.count(429) == 1
+    assert storm.cut_while_dead[sdk.name] >= 1
+    ids = [event["messageId"] for post in posts for event in post.events()]
+    assert len(ids) > len(set(ids)) == STEPS, "events were sent again, under their first id"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+def test_the_books_say_the_same(storm: Storm, sdk: Sdk) -> None:
+    book = storm.books[f"hook-{sdk.name}"]
+    assert book["delivered"] == STEPS
+    assert book["filtered_at_source"] >= 1, "the answer that was lost made the SDK send a duplicate"
+    assert book["received"] == book["delivered"] + book["filtered_at_source"]

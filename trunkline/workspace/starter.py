@@ -24,7 +24,7 @@ sources:
   - slug: {source}
     name: My app
     type: http
-    write_keys: [{write_key}]
+    write_keys: ["{write_key}"]
 
 # A destination takes the events of its sources. It is off until it says `enabled: true`.
 destinations:

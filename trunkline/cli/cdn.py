@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.ingest.analytics_js import AnalyticsJsAssets, CdnError
 
 cdn = typer.Typer(no_args_is_help=True, help="The browser SDK that the CDN serves.")
@@ -19,7 +19,7 @@ def _group() -> None:
 
 @cdn.command()
 def install(
-    data_dir: Annotated[Path, typer.Option(help="The data directory of the server.")],
+    data_dir: DataDirOption = None,
     timeout_s: Annotated[float, typer.Option(min=1.0, help="Give up after so many seconds.")] = 180.0,
 ) -> None:
     """Fetch Segment's browser SDK from npm into the data directory.
@@ -28,7 +28,7 @@ def install(
     cache/analytics-next of another data directory may be copied instead.
     """
     try:
-        AnalyticsJsAssets(data_dir).install(progress=print, timeout_s=timeout_s)
+        AnalyticsJsAssets(settings_for(data_dir=data_dir).data_dir).install(progress=print, timeout_s=timeout_s)
     except CdnError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

@@ -33,6 +33,7 @@ from trunkline.ingest.analytics_js import (
     AssetsMissing,
     CdnError,
 )
+from trunkline.ingest.auth import Callers
 from trunkline.workspace.model import Network, Snapshot, Source
 
 Scope = MutableMapping[str, Any]
@@ -97,8 +98,9 @@ class Cdn:
 
     ``public_url`` is the address that clients know this server by (``https://events.example.com``, a path may
     follow). Without it the address is the request's own: ``Host`` and scheme, or ``X-Forwarded-Host`` and
-    ``-Proto`` when the peer is one of ``trusted_proxies``. ``on_unknown_key`` is told the write key, the peer's
-    address and its user agent of each request that named a key which is unknown or disabled.
+    ``-Proto`` when the peer is one of ``trusted_proxies``. ``on_unknown_key`` is told
+    of each request that named a key which is unknown or disabled: the key, the caller's address, its user agent and
+    the code of the refusal, as :meth:`trunkline.ingest.unknown_keys.UnknownKeys.note` takes them.
     """
 
     def __init__(
@@ -108,12 +110,13 @@ class Cdn:
         *,
         public_url: str | None = None,
         trusted_proxies: Sequence[Network] = (),
-        on_unknown_key: Callable[[str, str, str], None] | None = None,
+        on_unknown_key: Callable[[str, str, str, str], None] | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._assets = assets
         self._public = _parse_public_url(public_url) if public_url is not None else None
         self._trusted_proxies = tuple(trusted_proxies)
+        self._callers = Callers(tuple(trusted_proxies))
         self._on_unknown_key = on_unknown_key
         self._scripts = _CompressedCache(_CACHE_BYTES)
 
@@ -226,13 +229,16 @@ class Cdn:
         source = self._snapshot().by_write_key.get(write_key)
         if source is not None and source.enabled:
             return source
+        code, message = (
+            ("unknown_source", "No source has this write key.")
+            if source is None
+            else ("source_disabled", "The source of this write key is disabled.")
+        )
         if self._on_unknown_key is not None:
-            peer = scope.get("client") or ("", 0)
-            self._on_unknown_key(write_key, str(peer[0]), _header(scope, b"user-agent"))
-        if source is None:
-            await reply.not_found("unknown_source", "No source has this write key.")
-        else:
-            await reply.not_found("source_disabled", "The source of this write key is disabled.")
+            forwarded_for = _header(scope, b"x-forwarded-for").encode("latin-1") or None
+            address = self._callers.address(scope, forwarded_for)
+            self._on_unknown_key(write_key, address, _header(scope, b"user-agent"), code)
+        await reply.not_found(code, message)
         return None
 
     def _address(self, scope: Scope) -> tuple[str, str]:
@@ -258,6 +264,8 @@ class Cdn:
             address = ipaddress.ip_address(peer[0])
         except ValueError:
             return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
         return any(address in network for network in self._trusted_proxies)
 
 

@@ -68,12 +68,20 @@ def test_an_unknown_or_disabled_key_gets_a_clear_404(bare_cdn: Cdn, ask: Ask, ke
 
 
 def test_unknown_keys_leave_a_trace(tmp_path: Path, snapshot: Snapshot, ask: Ask) -> None:
-    seen: list[tuple[str, str, str]] = []
-    cdn = Cdn(lambda: snapshot, AnalyticsJsAssets(tmp_path), on_unknown_key=lambda *trace: seen.append(trace))
+    seen: list[tuple[str, ...]] = []
+    cdn = Cdn(
+        lambda: snapshot,
+        AnalyticsJsAssets(tmp_path),
+        trusted_proxies=[ip_network("10.0.0.0/8")],
+        on_unknown_key=lambda *trace: seen.append(trace),
+    )
     ask(cdn, "/v1/projects/wk_nobody/settings", client="198.51.100.7", user_agent="analytics-ios/9")
-    ask(cdn, "/analytics.js/v1/wk_old/analytics.min.js", client="198.51.100.8", user_agent="")
+    ask(cdn, "/analytics.js/v1/wk_old/analytics.min.js", client="10.0.0.1", x_forwarded_for="198.51.100.8")
     ask(cdn, SETTINGS)
-    assert seen == [("wk_nobody", "198.51.100.7", "analytics-ios/9"), ("wk_old", "198.51.100.8", "")]
+    assert seen == [
+        ("wk_nobody", "198.51.100.7", "analytics-ios/9", "unknown_source"),
+        ("wk_old", "198.51.100.8", "", "source_disabled"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +120,7 @@ def test_without_a_host_the_servers_own_address_is_taken(bare_cdn: Cdn, ask: Ask
 def test_forwarded_headers_count_from_a_trusted_proxy_only(tmp_path: Path, snapshot: Snapshot, ask: Ask) -> None:
     cdn = Cdn(lambda: snapshot, AnalyticsJsAssets(tmp_path), trusted_proxies=[ip_network("10.0.0.0/8")])
     forwarded = {"x_forwarded_proto": "https", "x_forwarded_host": "cdn.example.com"}
-    trusted = ask(cdn, SETTINGS, client="10.1.2.3", **forwarded)
+    trusted = ask(cdn, SETTINGS, client="::ffff:10.1.2.3", **forwarded)
     assert (segment_of(trusted)["protocol"], segment_of(trusted)["apiHost"]) == ("https", "cdn.example.com/v1")
     assert trusted.header("vary") == "X-Forwarded-Host, X-Forwarded-Proto"
     stranger = ask(cdn, SETTINGS, client="203.0.113.9", **forwarded)

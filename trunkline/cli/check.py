@@ -25,8 +25,9 @@ def check(
 ) -> None:
     """Check a workspace file: every problem with its line and how to mend it.
 
-    Exit code 0: the file is good (there may be notes). 1: it has problems. References to the environment and to
-    files are resolved, so run it where Trunkline would run.
+    References to the environment and to files are resolved, so run it where Trunkline would run.
+
+    Exit status: 0 the file is good (there may be notes), 1 it has problems.
     """
     # The version of a snapshot depends on the data directory's key; here it is thrown away with the key.
     loaded = load(file, NATIVE_DESTINATIONS, Secrets(secrets.token_bytes(KEY_BYTES)))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.clock import SystemClock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.secrets import Secrets, SecretsError
-from trunkline.settings import SettingsError, load_settings
+from trunkline.settings import SettingsError
 from trunkline.workspace.errors import WorkspaceError
 from trunkline.workspace.store import FILE_NAME, ConfigStore
 from trunkline.workspace.yaml_out import to_yaml
@@ -23,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    data_dir: Annotated[Path | None, typer.Option(help="Directory that holds Trunkline's data.")] = None,
+    data_dir: DataDirOption = None,
     show_secrets: Annotated[
         bool, typer.Option("--show-secrets", help="Write secrets out; the file can then be loaded anywhere.")
     ] = False,
@@ -32,9 +31,11 @@ def export(
 
     Values that came from the environment or a file are written as the references they were, other secrets are
     masked; a masked value is refused when the file is loaded. Works beside a running server.
+
+    Exit status: 0 printed, 2 there is none, or it cannot be read.
     """
     try:
-        settings = load_settings(os.environ, {"data_dir": data_dir})
+        settings = settings_for(data_dir=data_dir)
         if not (settings.data_dir / FILE_NAME).exists():
             raise _Failed(
                 f"{settings.data_dir} holds no workspace. Name the directory that `trunkline serve` uses "
@@ -46,8 +47,8 @@ def export(
         if snapshot is None:
             raise _Failed("No workspace was ever active here. Start `trunkline serve` once.")
     except (SettingsError, SecretsError, WorkspaceError, _Failed) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        typer.echo(f"trunkline: {error}", err=True)
+        raise typer.Exit(2) from None
     typer.echo(to_yaml(snapshot, NATIVE_DESTINATIONS, show_secrets=show_secrets), nl=False)
 
 

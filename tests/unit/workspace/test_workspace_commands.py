@@ -152,13 +152,13 @@ def test_export_works_beside_an_open_store(app: typer.Typer, data_dir: Path) -> 
 
 def test_export_of_nothing_says_so_and_creates_nothing(app: typer.Typer, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["export", "--data-dir", str(tmp_path / "none")])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "holds no workspace" in result.stderr
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
     ConfigStore(tmp_path / "new", Secrets.open(tmp_path / "new"), SystemClock()).close()
     result = CliRunner().invoke(app, ["export", "--data-dir", str(tmp_path / "new")])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "was ever active" in result.stderr
 
 
@@ -167,9 +167,9 @@ def test_export_with_an_unsafe_key_or_bad_settings_says_so(
 ) -> None:
     (data_dir / "master.key").chmod(0o644)
     result = CliRunner().invoke(app, ["export", "--data-dir", str(data_dir)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "chmod 600" in result.stderr
     monkeypatch.setenv("TRUNKLINE_PROT", "1")
     result = CliRunner().invoke(app, ["export", "--data-dir", str(data_dir)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "did you mean TRUNKLINE_PORT?" in result.stderr

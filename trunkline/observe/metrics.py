@@ -1,47 +1,97 @@
 """Metrics of the worker, and ``/metrics`` for all processes of one data directory.
 
-The processes write their metrics to files in ``run/metrics`` (prometheus-client's multiprocess mode); any of them can
-answer for all.
+Every process keeps its own registry and publishes it as a file in ``run/metrics``; whichever process is asked answers
+for all, each sample labelled with its process.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
+from trunkline.files import write_atomically
 from trunkline.state.base import Changes
 
-MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-_LAG_INTERVAL_S: Final = 1.0
+PUBLISH_INTERVAL_S: Final = 2.0
+_SUFFIX: Final = ".prom"
+
+
+class Publisher:
+    """Writes one process's metrics where the others find them, when they have changed."""
+
+    def __init__(self, registry: CollectorRegistry, directory: Path, process: str) -> None:
+        self._registry = registry
+        self._path = directory / f"{process}{_SUFFIX}"
+        self._written = b""
+
+    def publish(self) -> None:
+        """Raises OSError."""
+        text = generate_latest(self._registry)
+        if text != self._written:
+            write_atomically(self._path, text)
+            self._written = text
+
+
+class _Published(Collector):
+    """What all processes have published, merged by metric."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        merged: dict[str, Metric] = {}
+        for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
+            for family in text_string_to_metric_families(path.read_text("utf-8")):
+                metric = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    metric.add_sample(
+                        sample.name, {**sample.labels, "process": path.stem}, sample.value, sample.timestamp
+                    )
+        return merged.values()
+
+
+def render_metrics(directory: Path) -> bytes:
+    """The published metrics of all processes as Prometheus text. Raises OSError."""
+    registry = CollectorRegistry()
+    registry.register(_Published(directory))
+    return generate_latest(registry)
 
 
 class WorkerMetrics:
     """Counted once a commit, from what was committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._source = Counter(
-            "trunkline_source_events", "Events by what the source stage made of them.", ["source", "outcome", "reason"]
+            "trunkline_source_events",
+            "Events by what the source stage made of them.",
+            ["source", "outcome", "reason"],
+            registry=registry,
         )
         self._destination = Counter(
             "trunkline_destination_events",
             "Events by how they ended at a destination.",
             ["destination", "source", "outcome", "reason"],
+            registry=registry,
         )
         self._waiting = Gauge(
             "trunkline_lane_events",
             "Events in a lane's memory: queued, under way or waiting for a retry.",
             ["destination"],
-            multiprocess_mode="livemostrecent",
+            registry=registry,
         )
         self._lag = Histogram(
             "trunkline_worker_loop_lag_seconds",
             "How late the worker's loop ran a timer.",
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
+            registry=registry,
         )
 
     def committed(self, changes: Changes) -> None:
@@ -52,19 +102,13 @@ class WorkerMetrics:
                 count
             )
 
-    async def watch_loop(self, waiting: Callable[[], Mapping[str, int]]) -> None:
-        """Measure the loop's lag and the lanes once a second, until cancelled."""
+    async def watch(self, waiting: Callable[[], Mapping[str, int]], publish: Callable[[], None]) -> None:
+        """Measure the loop's lag and the lanes now and then and publish them, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            expected = loop.time() + _LAG_INTERVAL_S
-            await asyncio.sleep(_LAG_INTERVAL_S)
+            expected = loop.time() + PUBLISH_INTERVAL_S
+            await asyncio.sleep(PUBLISH_INTERVAL_S)
             self._lag.observe(max(0.0, loop.time() - expected))
             for destination, count in waiting().items():
                 self._waiting.labels(destination).set(count)
-
-
-def render_metrics() -> bytes:
-    """All processes' metrics as Prometheus text."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+            await asyncio.to_thread(publish)

@@ -45,9 +45,6 @@ class DataDir:
     def worker_status(self) -> Path:
         return self.run / "worker.json"
 
-    def unknown_keys(self, ingest: int) -> Path:
-        return self.run / f"unknown_keys.{ingest}.json"
-
     @property
     def starter(self) -> Path:
         """The starter workspace that ``serve`` writes when it is given none."""

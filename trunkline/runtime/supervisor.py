@@ -19,7 +19,6 @@ import structlog
 
 from trunkline.clock import Clock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
-from trunkline.observe.metrics import MULTIPROCESS_VARIABLE
 from trunkline.runtime.child import RELOAD_SIGNAL, ChildArguments
 from trunkline.runtime.layout import DataDir
 from trunkline.secrets import Secrets
@@ -204,7 +203,6 @@ class Supervisor:
             child.role,
             msgspec.json.encode(arguments, enc_hook=str).decode(),
             pass_fds=passed,
-            env=os.environ | {MULTIPROCESS_VARIABLE: str(self._data.metrics)},
             start_new_session=True,
         )
 

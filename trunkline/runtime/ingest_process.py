@@ -1,0 +1,126 @@
+"""An ingest process: the Tracking API and the CDN on the supervisor's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from trunkline.clock import SystemClock
+from trunkline.ingest.analytics_js import AnalyticsJsAssets
+from trunkline.ingest.app import IngestApp
+from trunkline.ingest.cdn import Cdn
+from trunkline.ingest.committer import Committer
+from trunkline.ingest.metrics import IngestMetrics
+from trunkline.ingest.options import IngestOptions
+from trunkline.ingest.server import IngestServer
+from trunkline.ingest.unknown_keys import UnknownKeys
+from trunkline.log.base import INGESTED, Appender
+from trunkline.log.embedded import EmbeddedLog
+from trunkline.observe.metrics import PUBLISH_INTERVAL_S, Publisher
+from trunkline.runtime.child import ChildArguments, Signals
+from trunkline.runtime.layout import DataDir
+from trunkline.runtime.ownership import patiently
+from trunkline.runtime.probes import health_app, metrics_app
+from trunkline.runtime.wake import Waker
+from trunkline.secrets import Secrets
+from trunkline.settings import Settings
+from trunkline.workspace.model import Snapshot
+from trunkline.workspace.store import ConfigStore
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_ingest(settings: Settings, arguments: ChildArguments, signals: Signals) -> None:
+    """Run until told to stop."""
+    data = DataDir(settings.data_dir)
+    name = f"ingest.{arguments.index}"
+    clock = SystemClock()
+    config = ConfigStore(settings.data_dir, Secrets.open(settings.data_dir, settings.master_key), clock)
+    workspace = _Workspace(config)
+    registry = CollectorRegistry()
+    metrics = IngestMetrics(registry)
+    publisher = Publisher(registry, data.metrics, name)
+    unknown_keys = UnknownKeys(clock, data.run, name)
+    log = EmbeddedLog(data.log, clock, segment_bytes=settings.log_segment_bytes)
+    appenders: list[Appender] = [await patiently(lambda: log.appender(INGESTED, str(arguments.index)))]
+    waker = Waker(data.worker_wake)
+    committer = Committer(
+        lambda: appenders.pop() if appenders else log.appender(INGESTED, str(arguments.index)),
+        clock,
+        metrics,
+        data_dir=settings.data_dir,
+        reserve_bytes=settings.reserve_bytes,
+        max_queue_bytes=settings.ingest_queue_bytes,
+        max_queue_requests=settings.ingest_queue_requests,
+        on_commit=waker.wake,
+    )
+    options = IngestOptions.from_settings(settings)
+    cdn = Cdn(
+        workspace.snapshot,
+        AnalyticsJsAssets(settings.data_dir),
+        trusted_proxies=settings.trusted_proxies,
+        on_unknown_key=unknown_keys.note,
+    )
+    app = IngestApp(
+        snapshot=workspace.snapshot,
+        committer=committer,
+        clock=clock,
+        unknown_keys=unknown_keys,
+        metrics=metrics,
+        options=options,
+        cdn=cdn,
+        extra_routes={
+            "/health": health_app(lambda: (not committer.full, workspace.report())),
+            "/metrics": metrics_app(data.metrics, publisher.publish, settings.metrics_token),
+        },
+    )
+    server = IngestServer(app, clock, metrics, options, on_tick=unknown_keys.flush)
+    stopping = asyncio.Event()
+    signals.connect(stop=stopping.set, reload=workspace.reload)
+    await committer.start()
+    await server.start(socket.socket(fileno=arguments.socket_fd))
+    publishing = asyncio.create_task(_publish(publisher))
+    await stopping.wait()
+    await server.stop(settings.shutdown_grace_s)
+    publishing.cancel()
+    await committer.stop()
+    unknown_keys.flush(at_once=True)
+    config.close()
+    waker.close()
+
+
+async def _publish(publisher: Publisher) -> None:
+    while True:
+        await asyncio.sleep(PUBLISH_INTERVAL_S)
+        try:
+            await asyncio.to_thread(publisher.publish)
+        except OSError as error:
+            _log.warning("metrics.not_published", error=str(error))
+
+
+class _Workspace:
+    """The snapshot in force in this process."""
+
+    def __init__(self, config: ConfigStore) -> None:
+        self._config = config
+        active = config.active()
+        if active is None:
+            raise RuntimeError("no workspace is active; the supervisor activates one before it starts ingest")
+        self._snapshot = active
+        self._problems = [str(problem) for problem in config.problems()]
+
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def reload(self) -> None:
+        """Take the newest snapshot; keep the one at hand when it cannot be read."""
+        self._snapshot = self._config.active() or self._snapshot
+        self._problems = [str(problem) for problem in self._config.problems()]
+
+    def report(self) -> Mapping[str, object]:
+        """What ``/health`` says of the workspace."""
+        return {"workspace": self._snapshot.slug, "snapshot": self._snapshot.version, "problems": self._problems}

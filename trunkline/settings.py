@@ -179,8 +179,7 @@ class Settings:
         None,
         "path",
         _path,
-        "The workspace's YAML file. It is watched and reloaded when it changes. "
-        "Without it the workspace that was active last is used, or a starter workspace at the first start.",
+        "The workspace's YAML file. Without it `workspace.yaml` in the data directory, which the first start writes.",
     )
     host: str = _setting("127.0.0.1", "text", _text, "Address to listen on. `0.0.0.0` listens on all of IPv4.")
     port: int = _setting(
@@ -193,7 +192,8 @@ class Settings:
         64 * MIB,
         "size",
         _size(MIB),
-        "Events of one ingest process that may wait for the disk. Above it, requests get 429 with `Retry-After`.",
+        "Requests of one ingest process that are being received or wait for the disk, in bytes. Above it, requests "
+        "get 429 with `Retry-After`.",
     )
     ingest_queue_requests: int = _setting(
         10_000,
@@ -224,7 +224,7 @@ class Settings:
         (),
         "networks",
         _networks,
-        "Networks whose `X-Forwarded-For` is believed when the caller's address is taken.",
+        "Networks of your own proxies. Only their `X-Forwarded-For`, `-Host` and `-Proto` are believed.",
     )
     metrics_token: str | None = _setting(
         None,

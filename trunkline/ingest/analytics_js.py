@@ -12,7 +12,8 @@ Errors::
     ├── AssetsMissing    not installed yet; says what to run
     ├── AssetsDamaged    a file is not what was installed; says which, and what to run
     ├── InstallFailed    deno, the network, the disk or the package's layout; says why
-    └── InstallTimeout   deno took longer than it was given
+    ├── InstallTimeout   deno took longer than it was given
+    └── InstallCancelled who asked for it no longer wants it
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import deno
+
+from trunkline.clock import SystemClock
 
 PACKAGE: Final = "@segment/analytics-next"
 STANDALONE: Final = "standalone.js"
@@ -42,6 +46,9 @@ WRITE_KEY_PLACEHOLDER: Final = "__WRITE_KEY__"
 """Stands once in the standalone file; the CDN replaces it per source (``spec/event_path.md`` §2.1)."""
 
 INSTALL_COMMAND: Final = "trunkline cdn install --data-dir DIR"
+
+INSTALL_TIMEOUT_S: Final = 180.0
+_POLL_S: Final = 0.2
 
 _BUNDLE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+\.bundle\.[0-9a-f]{8,}\.js")
 _STAGING_PREFIX: Final = ".install-"
@@ -67,6 +74,10 @@ class InstallFailed(CdnError):
 
 class InstallTimeout(CdnError):
     """The package was not fetched in the time given."""
+
+
+class InstallCancelled(CdnError):
+    """The install was called off before it was done."""
 
 
 def _say_nothing(_: str) -> None:
@@ -136,36 +147,36 @@ class AnalyticsJsAssets:
         self,
         progress: Callable[[str], None] = _say_nothing,
         *,
-        timeout_s: float = 180.0,
+        timeout_s: float = INSTALL_TIMEOUT_S,
         environment: Mapping[str, str] | None = None,
+        cancelled: threading.Event | None = None,
     ) -> None:
         """Fetch the package unless it is there; blocks for seconds, so call it from a thread.
 
-            ``environment`` is that of the deno child (default: this process's, without what is Trunkline's own).
-        XX InstallFailed and
-            InstallTimeout; nothing is left behind then.
+        ``environment`` is that of the deno child (default: this process's, without what is Trunkline's own). When
+        ``cancelled`` is set, the work ends within moments. Processes that install at once wait for each other.
+        Raises InstallFailed, InstallTimeout and InstallCancelled; nothing is left behind then.
         """
         if self.installed:
             progress(f"{PACKAGE} {self.version} is installed")
             return
+        patience = _Patience(timeout_s, cancelled or threading.Event())
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
             with (self._cache / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                _lock(lock, patience)
                 self._remove_remains()
                 if not self.installed:
-                    self._install(progress, timeout_s, environment)
+                    self._install(progress, patience, _clean_environment() if environment is None else environment)
         except OSError as error:
             raise InstallFailed(f"cannot write below {self._cache}: {error}") from error
         progress(f"installed in {self.directory}")
 
-    def _install(
-        self, progress: Callable[[str], None], timeout_s: float, environment: Mapping[str, str] | None
-    ) -> None:
+    def _install(self, progress: Callable[[str], None], patience: _Patience, environment: Mapping[str, str]) -> None:
         with tempfile.TemporaryDirectory(prefix=_STAGING_PREFIX, dir=self._cache) as temporary:
             workspace = Path(temporary)
             progress(f"fetching {PACKAGE} {self.version}")
-            _fetch(workspace, timeout_s, environment if environment is not None else _clean_environment())
+            _fetch(workspace, patience, environment)
             progress("checking what came")
             _collect(workspace, self.version).rename(self.directory)
             _sync_directory(self._cache)
@@ -176,6 +187,87 @@ class AnalyticsJsAssets:
             shutil.rmtree(path)
 
 
+class BackgroundInstall:
+    """Fetches the package beside a server's work, and tries again later when that fails.
+
+    ``progress`` and ``failed`` are called in the thread that does it.
+    """
+
+    def __init__(
+        self,
+        assets: AnalyticsJsAssets,
+        progress: Callable[[str], None],
+        failed: Callable[[CdnError], None],
+        *,
+        retry_every_s: float = 900.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._assets = assets
+        self._progress = progress
+        self._failed = failed
+        self._retry_every_s = retry_every_s
+        self._environment = environment
+        self._cancelled = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="analytics-js-install", daemon=True)
+
+    def start(self) -> None:
+        """Return at once. Does nothing when the package is there."""
+        if not self._assets.installed:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the work within moments; safe to call whatever has been done."""
+        self._cancelled.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._cancelled.is_set():
+            try:
+                self._assets.install(self._progress, environment=self._environment, cancelled=self._cancelled)
+                return
+            except InstallCancelled:
+                return
+            except CdnError as error:
+                self._failed(error)
+            self._cancelled.wait(self._retry_every_s)
+
+
+class _Patience:
+    """How long an install may still wait."""
+
+    def __init__(self, timeout_s: float, cancelled: threading.Event) -> None:
+        self.timeout_s = timeout_s
+        self._clock = SystemClock()
+        self._deadline_s = self._clock.monotonic_s() + timeout_s
+        self._cancelled = cancelled
+
+    def check(self) -> None:
+        """Raises InstallTimeout or InstallCancelled when there is no reason to wait any longer."""
+        if self._cancelled.is_set():
+            raise InstallCancelled("the install was called off")
+        if self._clock.monotonic_s() > self._deadline_s:
+            raise InstallTimeout(
+                f"{PACKAGE} was not fetched within {self.timeout_s:g} s; is the npm registry reachable from here?"
+            )
+
+    def pause(self) -> None:
+        """Wait a moment, but not after the install was called off."""
+        self._cancelled.wait(_POLL_S)
+
+
+def _lock(file: IO[str], patience: _Patience) -> None:
+    """Hold the lock until the file is closed."""
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            patience.check()
+            patience.pause()
+        else:
+            return
+
+
 def _packaged(name: str) -> str:
     return (resources.files("trunkline.ingest") / "analytics_js_package" / name).read_text("utf-8")
 
@@ -184,7 +276,7 @@ def _clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
 
 
-def _fetch(workspace: Path, timeout_s: float, environment: Mapping[str, str]) -> None:
+def _fetch(workspace: Path, patience: _Patience, environment: Mapping[str, str]) -> None:
     (workspace / "package.json").write_text(_packaged("package.json"), "utf-8")
     (workspace / "deno.lock").write_text(_packaged("lock.json"), "utf-8")
     child_environment = {
@@ -207,16 +299,23 @@ def _fetch(workspace: Path, timeout_s: float, environment: Mapping[str, str]) ->
     except (OSError, FileNotFoundError) as error:
         raise InstallFailed(f"cannot start deno: {error}") from error
     try:
-        output, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
+        output = _output_of(process, patience)
+    except CdnError:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        raise InstallTimeout(
-            f"{PACKAGE} was not fetched within {timeout_s:g} s; is the npm registry reachable from here?"
-        ) from error
+        raise
     if process.returncode != 0:
         text = output.decode("utf-8", "replace").strip()[-_INSTALL_OUTPUT_CHARACTERS:]
         raise InstallFailed(f"deno could not fetch {PACKAGE} (exit {process.returncode}): {text}")
+
+
+def _output_of(process: subprocess.Popen[bytes], patience: _Patience) -> bytes:
+    """What it printed until it ended. Raises InstallTimeout and InstallCancelled, and leaves it running then."""
+    while True:
+        try:
+            return process.communicate(timeout=_POLL_S)[0]
+        except subprocess.TimeoutExpired:
+            patience.check()
 
 
 def _collect(workspace: Path, version: str) -> Path:

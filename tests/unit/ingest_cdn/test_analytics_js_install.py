@@ -19,6 +19,8 @@ from trunkline.ingest.analytics_js import (
     STANDALONE,
     AnalyticsJsAssets,
     AssetsMissing,
+    BackgroundInstall,
+    CdnError,
     InstallFailed,
     InstallTimeout,
 )
@@ -118,6 +120,50 @@ def test_installs_at_the_same_time_wait_for_each_other(tmp_path: Path, installed
     assert failures == []
     assert len(fetched) == 1
     assert AnalyticsJsAssets(tmp_path).installed
+
+
+def test_an_install_in_the_background_tries_again_until_it_works(tmp_path: Path, installed_data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = environment_with_registry(tmp_path / "home", port)
+    assets = AnalyticsJsAssets(tmp_path / "data")
+    failed = threading.Event()
+
+    def mend(error: CdnError) -> None:
+        assert isinstance(error, InstallFailed)
+        environment.clear()
+        environment.update(os.environ)
+        failed.set()
+
+    work = BackgroundInstall(assets, lambda _: None, mend, retry_every_s=0.01, environment=environment)
+    work.start()
+    assert failed.wait(60)
+    work._thread.join(120)
+    assert assets.installed
+    work.stop()
+
+
+def test_an_install_in_the_background_ends_when_the_server_does(tmp_path: Path, silent_server: int) -> None:
+    environment = environment_with_registry(tmp_path / "home", silent_server)
+    fetching = threading.Event()
+    failures: list[CdnError] = []
+    work = BackgroundInstall(
+        AnalyticsJsAssets(tmp_path / "data"), lambda _: fetching.set(), failures.append, environment=environment
+    )
+    work.start()
+    assert fetching.wait(30)
+    work.stop()
+    assert not work._thread.is_alive()
+    assert failures == []
+    assert left_behind(tmp_path / "data") == []
+
+
+def test_nothing_is_started_when_the_files_are_there(installed_data_dir: Path) -> None:
+    said: list[str] = []
+    work = BackgroundInstall(AnalyticsJsAssets(installed_data_dir), said.append, lambda error: said.append(str(error)))
+    work.start()
+    work.stop()
+    assert said == []
 
 
 def test_the_lock_file_pins_by_checksum_and_names_no_address() -> None:

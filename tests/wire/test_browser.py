@@ -15,11 +15,7 @@ CALL = {"type": "track", "event": "Loaded", "properties": {"number": 1}}
 
 @pytest.fixture
 def address(wire: Wire) -> str:
-    wait_until(
-        lambda: wire.product.status_of(f"/analytics.js/v1/{WRITE_KEY}/analytics.min.js") == 200,
-        "the server fetches the browser SDK by itself",
-        timeout_s=60,
-    )
+    wire.product.fetch_browser_sdk()
     return wire.proxies["browser"].address
 
 

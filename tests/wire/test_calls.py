@@ -27,11 +27,7 @@ def client(request: pytest.FixtureRequest, wire: Wire, sdk: Sdk) -> Iterator[Cli
     if sdk is sdks.BROWSER:
         chromium: Chromium = request.getfixturevalue("chromium")
         pages: Pages = request.getfixturevalue("pages")
-        wait_until(
-            lambda: wire.product.status_of(f"/analytics.js/v1/{sdk.write_key}/analytics.min.js") == 200,
-            "the server fetches the browser SDK by itself",
-            timeout_s=60,
-        )
+        wire.product.fetch_browser_sdk()
         running = chromium.open(pages.add("stock", f"<script>{stock_snippet(sdk.write_key, address)}</script>"))
     else:
         if sdk.needs_node:

@@ -35,11 +35,7 @@ class Storm:
 @pytest.fixture(scope="module")
 def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages) -> Iterator[Storm]:
     """All SDKs go through the same outage together, each behind a proxy of its own."""
-    wait_until(
-        lambda: wire.product.status_of(f"/analytics.js/v1/{sdks.BROWSER.write_key}/analytics.min.js") == 200,
-        "the server fetches the browser SDK by itself",
-        timeout_s=60,
-    )
+    wire.product.fetch_browser_sdk()
     addresses = {name: proxy.address for name, proxy in wire.proxies.items()}
     with ExitStack() as stack:
         clients: list[Client] = [stack.enter_context(closing(each)) for each in open_all(sdks.PROGRAMS, addresses)]

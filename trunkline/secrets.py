@@ -87,7 +87,8 @@ class Secrets:
                 if key is None and orphans:
                     raise SecretsError(
                         f"{path} is gone, but {orphans[0]}, which can't be read without it, is there. "
-                        f"Restore {KEY_FILE} from a backup, or set {ENVIRONMENT_VARIABLE}."
+                        f"Restore {KEY_FILE} from a backup, or set {ENVIRONMENT_VARIABLE}. If the key is lost for "
+                        f"good, move {orphans[0]} away and load the workspace's file again."
                     )
             if key is None:
                 _create_key_file(path)
@@ -118,6 +119,15 @@ class Secrets:
         head = _MAGIC + self._name
         return head + nonce + self._cipher.encrypt(nonce, plaintext, head + associated_data)
 
+    def check_key(self, blob: bytes) -> None:
+        """Raises SecretsError if the blob (its first 8 bytes do) was made with another master key."""
+        name = blob[len(_MAGIC) : _HEAD_BYTES]
+        if name != self._name:
+            raise SecretsError(
+                f"Encrypted with another master key (key {name.hex()}; this one is {self._name.hex()}). "
+                f"Restore the {KEY_FILE} that belongs to this data directory, or set {ENVIRONMENT_VARIABLE} to it."
+            )
+
     def decrypt(self, blob: bytes, associated_data: bytes = b"") -> bytes:
         """What was encrypted. Raises SecretsError: made with another key, damaged, or not such a blob."""
         if not blob.startswith(_MAGIC) or len(blob) < _HEAD_BYTES + _NONCE_BYTES + 16:
@@ -126,12 +136,7 @@ class Secrets:
                 "newer Trunkline. Restore it from a backup, or update Trunkline."
             )
         head, nonce, rest = blob[:_HEAD_BYTES], blob[_HEAD_BYTES:][:_NONCE_BYTES], blob[_HEAD_BYTES + _NONCE_BYTES :]
-        name = head[len(_MAGIC) :]
-        if name != self._name:
-            raise SecretsError(
-                f"Encrypted with another master key (key {name.hex()}; this one is {self._name.hex()}). "
-                f"Restore the {KEY_FILE} that belongs to this data directory, or set {ENVIRONMENT_VARIABLE} to it."
-            )
+        self.check_key(blob)
         try:
             return self._cipher.decrypt(nonce, rest, head + associated_data)
         except InvalidTag:

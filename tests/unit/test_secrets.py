@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from trunkline.secrets import MASK, Secrets, SecretsError, is_masked, mask
+
+untimed = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 KEY = bytes(range(32))
 
@@ -90,6 +93,7 @@ def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> Non
         Secrets.open(tmp_path / "file" / "data")
 
 
+@untimed
 @given(st.binary(max_size=200), st.binary(max_size=20))
 def test_round_trip(plaintext: bytes, associated_data: bytes) -> None:
     secrets = Secrets(KEY)
@@ -107,6 +111,7 @@ def test_another_key_is_told_from_damage() -> None:
         Secrets(KEY).decrypt(blob, b"there")
 
 
+@untimed
 @given(st.data())
 def test_any_flipped_bit_or_cut_is_noticed(data: st.DataObject) -> None:
     secrets = Secrets(KEY)
@@ -138,6 +143,7 @@ def test_the_key_is_neither_printed_nor_pickled() -> None:
         Secrets(KEY[:16])
 
 
+@untimed
 @given(st.text(max_size=60))
 def test_mask_shows_four_characters_at_most(value: str) -> None:
     shown = mask(value).removeprefix(MASK)

@@ -4,7 +4,8 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from trunkline.settings import (
@@ -16,6 +17,8 @@ from trunkline.settings import (
     format_value,
     load_settings,
 )
+
+untimed = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def environ(data_dir: Path, **more: str) -> dict[str, str]:
@@ -167,6 +170,7 @@ def test_descriptions_are_complete() -> None:
     assert not by_name["master_key"].in_file
 
 
+@untimed
 @given(st.sampled_from([info.env for info in describe_settings()]), st.text(max_size=40))
 def test_any_text_is_taken_or_refused(variable: str, text: str) -> None:
     try:

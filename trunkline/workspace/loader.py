@@ -11,7 +11,7 @@ from trunkline.secrets import Secrets
 from trunkline.workspace.destination_type import DestinationType
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.problem import Problem, Report
-from trunkline.workspace.references import References, read_regular_file
+from trunkline.workspace.references import Fingerprint, References, fingerprint, read_regular_file
 from trunkline.workspace.yaml_file import check_workspace
 from trunkline.workspace.yaml_tree import MAX_BYTES, report_too_large
 
@@ -23,8 +23,14 @@ class Loaded:
     snapshot: Snapshot | None
     problems: list[Problem]
     notes: list[Problem]
-    files: tuple[Path, ...]
-    """The file and those that its references name, existing or not: load again when one of them changes."""
+    watched: Mapping[Path, Fingerprint | None]
+    """The file and those that its references name, existing or not, each as it was just before it was read: load
+    again when the :func:`fingerprint` of one has become another. None of them can change unnoticed meanwhile."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files in ``watched``, the workspace's own first."""
+        return tuple(self.watched)
 
 
 def load(
@@ -40,6 +46,7 @@ def load(
     report = Report(str(path))
     references = References(path.parent, os.environ if environ is None else environ, report)
     snapshot = None
+    references.watched[path] = fingerprint(path)
     try:
         content = read_regular_file(path, MAX_BYTES)
     except OSError as error:
@@ -50,4 +57,4 @@ def load(
             report_too_large(report)
         else:
             snapshot = check_workspace(content, report, destination_types, secrets, references)
-    return Loaded(snapshot, report.problems, report.notes, (path, *references.files))
+    return Loaded(snapshot, report.problems, report.notes, references.watched)

@@ -16,6 +16,19 @@ KINDS: Final = ("env", "file")
 MAX_FILE_BYTES: Final = 64 * 1024
 
 
+Fingerprint = tuple[int, int, int]
+"""Of a file: time of the last change in ns, size in bytes, inode."""
+
+
+def fingerprint(path: Path) -> Fingerprint | None:
+    """What differs when the file was changed or replaced; None when it can't be looked at."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
 class _Unresolved(Exception):
     def __init__(self, reason: str, mend: str) -> None:
         super().__init__(reason)
@@ -30,8 +43,8 @@ class References:
     base: Path
     environ: Mapping[str, str]
     report: Report
-    files: list[Path] = field(default_factory=list)
-    """Files that were looked at, missing ones included: a change of one is a change of the workspace."""
+    watched: dict[Path, Fingerprint | None] = field(default_factory=dict)
+    """Files that were looked at, missing ones included, as they were just before."""
 
     @staticmethod
     def kind(node: Node) -> str | None:
@@ -71,7 +84,7 @@ class References:
         if "\0" in target:
             raise _Unresolved("not a path", "Write the path of a file")
         file = self.base / target
-        self.files.append(file)
+        self.watched[file] = fingerprint(file)
         try:
             content = read_regular_file(file, MAX_FILE_BYTES)
             value = None if content is None else content.decode("utf-8")

@@ -82,8 +82,9 @@ class AuditEntry(msgspec.Struct, frozen=True):
 class ConfigStore:
     """Open in each process that needs it, after any fork. Opening creates the store or brings its schema up to date.
 
-    Raises ConfigStoreError (StoreTooNew for a newer schema) from every call, SecretsError where content is
-    decrypted with a key that did not make it, SnapshotError for content of a newer format.
+    Raises ConfigStoreError (StoreTooNew for a newer schema) from every call, SecretsError from opening with a master
+    key that did not make the active snapshot and from reading damaged content, SnapshotError for content of a newer
+    format.
     """
 
     def __init__(self, data_dir: Path, secrets: Secrets, clock: Clock) -> None:
@@ -108,6 +109,7 @@ class ConfigStore:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with self._reads.begin() as connection:
                 if migrations.current_revision(connection) == migrations.HEAD:
+                    self._check_key(connection)
                     return
             # SQLite's busy timeout does not cover the change to WAL: processes that start together queue here.
             with _exclusive(data_dir / _LOCK_NAME):
@@ -116,6 +118,14 @@ class ConfigStore:
                 with self._writes.begin() as connection:
                     failpoint("config.migrate.before_commit")
                     migrations.migrate(connection)
+                    self._check_key(connection)
+
+    def _check_key(self, connection: sa.Connection) -> None:
+        # With another key the store would be written on, and derived secrets would silently be others too.
+        query = sa.select(_snapshots.c.content).join(_active, _active.c.version == _snapshots.c.version)
+        content = connection.scalar(query)
+        if content is not None:
+            self._secrets.check_key(content)
 
     def activate(self, snapshot: Snapshot, origin: str, actor: str = "system") -> None:
         """Store the snapshot, make it the active one and forget the problems of a refused file, in one transaction.

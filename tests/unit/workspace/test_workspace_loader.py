@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from workspace_kit import GOOD, SECRETS, TYPES
+from workspace_kit import GOOD, SECRETS, TYPES, Post, Shelf
 
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
+from trunkline.workspace.destination_type import SettingProblem
 from trunkline.workspace.loader import Loaded, load
+from trunkline.workspace.references import fingerprint
 from trunkline.workspace.starter import STARTER_DESTINATION, STARTER_SOURCE, starter_yaml
 
 
@@ -40,6 +44,25 @@ def test_files_that_references_name_are_listed_for_the_watcher(tmp_path: Path) -
     result = loaded(path)
     assert result.snapshot is None
     assert set(result.files) == {path, tmp_path / "a", tmp_path / "missing" / "b"}
+
+
+def test_a_change_while_it_is_read_is_a_change(tmp_path: Path) -> None:
+    """The type stands for an editor that saves once more between the read and the end of the check."""
+    path, key = tmp_path / "acme.yaml", tmp_path / "a"
+    key.write_text("x")
+    path.write_text(GOOD.replace("abcdefgh", "{file: a}"))
+
+    class Editor(Post):
+        def check_settings(self, settings: Mapping[str, Any]) -> list[SettingProblem]:
+            path.write_text(GOOD)
+            key.unlink()
+            return []
+
+    result = load(path, {"post": Editor(), "shelf": Shelf()}, SECRETS, {})
+    assert result.snapshot is not None
+    assert {file for file, seen in result.watched.items() if fingerprint(file) != seen} == {path, key}
+    result = loaded(path)
+    assert {file for file, seen in result.watched.items() if fingerprint(file) != seen} == set()
 
 
 def test_the_process_environment_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+import msgspec
 import structlog
 
 from trunkline.clock import Clock
@@ -41,8 +42,7 @@ Taken = Sequence[tuple[int, AcceptedEvent]]
 """Events of one envelope with their places, in order."""
 
 
-@dataclass(slots=True, eq=False)
-class LaneEvent:
+class LaneEvent(msgspec.Struct, eq=False, gc=False):
     """One event on its way through a lane. ``settled`` speaks of the window only."""
 
     place: int
@@ -105,7 +105,8 @@ class Lane:
         self._skip: LaneState | None = None
         self._senders: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._books: dict[LaneKey, int] = {}
+        self._delivered: dict[str, int] = {}
+        self._failed: dict[LaneKey, int] = {}
         self._row_changes: dict[tuple[str, str, str, int], RetryRow | None] = {}
         self._persisted: LaneState | None = None
         self._changed = False
@@ -279,11 +280,14 @@ class Lane:
                 heapq.heappush(self._due, (self._clock.monotonic_s() + wait_s, next(self._sequence), item))
                 self._change()
                 return
+        source = item.outgoing.source
         if outcome.result is Result.DELIVERED:
-            self._count(item.outgoing.source, DELIVERED, "")
+            self._delivered[source] = self._delivered.get(source, 0) + 1
         else:
-            self._count(item.outgoing.source, FAILED, outcome.reason or RETRIES_EXHAUSTED)
-        self._drop_row(item)
+            key = LaneKey(self.destination, source, FAILED, outcome.reason or RETRIES_EXHAUSTED)
+            self._failed[key] = self._failed.get(key, 0) + 1
+        if item.has_row:
+            self._drop_row(item)
         item.settled = True
         item.outgoing = None
         self._change()
@@ -319,16 +323,11 @@ class Lane:
         )
 
     def _drop_row(self, item: LaneEvent) -> None:
-        if item.has_row:
-            assert item.outgoing is not None
-            self._rows -= 1
-            self._rows_bytes -= len(item.outgoing.body)
-            self._row_changes[self._row_key(item)] = None
-            item.has_row = False
-
-    def _count(self, source: str, outcome: str, reason: str, count: int = 1) -> None:
-        key = LaneKey(self.destination, source, outcome, reason)
-        self._books[key] = self._books.get(key, 0) + count
+        assert item.outgoing is not None
+        self._rows -= 1
+        self._rows_bytes -= len(item.outgoing.body)
+        self._row_changes[self._row_key(item)] = None
+        item.has_row = False
 
     def _change(self) -> None:
         if not self._changed:
@@ -344,9 +343,13 @@ class Lane:
         for item in self._in_flight:
             if not item.has_row and now_s - item.started_s > ROW_AFTER_S:
                 self._put_row(item, "attempt under way", 0)
-        for key, count in self._books.items():
+        for source, count in self._delivered.items():
+            key = LaneKey(self.destination, source, DELIVERED, "")
             changes.lane_books[key] = changes.lane_books.get(key, 0) + count
-        self._books.clear()
+        for key, count in self._failed.items():
+            changes.lane_books[key] = changes.lane_books.get(key, 0) + count
+        self._delivered = {}
+        self._failed = {}
         changes.rows.update(self._row_changes)
         self._row_changes = {}
         while self._window and self._window[0].settled:

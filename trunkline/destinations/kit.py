@@ -12,6 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from trunkline.clock import Clock
 from trunkline.workspace.model import Destination
 
@@ -41,9 +43,8 @@ class Outcome:
 DELIVERED_OUTCOME: Final = Outcome(Result.DELIVERED)
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingEvent:
-    """One event for a sender. ``body`` is the event's JSON."""
+class OutgoingEvent(msgspec.Struct, eq=False, gc=False):
+    """One event for a sender, which must not change it. ``body`` is the event's JSON."""
 
     message_id: str
     source: str

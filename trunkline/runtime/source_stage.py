@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,21 +31,31 @@ _READ_BYTES: Final = 1 << 20
 Counts = dict[tuple[str, str, str, str, str], int]
 
 
-def read_range(reader: Reader) -> tuple[list[Record], list[IngestedChunk]]:
-    """The next range: whole records, at least one if there is one. Leaves the reader behind it."""
-    taken: list[Record] = []
-    chunks: list[IngestedChunk] = []
-    events = 0
-    for record in reader.read(_READ_BYTES):
-        chunk = decode_chunk(record.payload)
-        size = len(chunk.events) + len(chunk.objects)
-        if taken and (events >= RANGE_EVENTS or events + size > MAX_SURVIVORS):
-            reader.seek(record.position)
-            break
-        taken.append(record)
-        chunks.append(chunk)
-        events += size
-    return taken, chunks
+class RangeReader:
+    """Cuts a partition of the ingested log into ranges. What was read and did not fit waits for the next range."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._waiting: deque[tuple[Record, IngestedChunk]] = deque()
+
+    def next_range(self) -> list[tuple[Record, IngestedChunk]]:
+        """Whole records, at least one if there is one; ``[]`` at the head. Raises LogError, RecordError."""
+        waiting = self._waiting
+        if not waiting:
+            waiting.extend((record, decode_chunk(record.payload)) for record in self._reader.read(_READ_BYTES))
+        taken: list[tuple[Record, IngestedChunk]] = []
+        events = 0
+        while waiting and events < RANGE_EVENTS:
+            chunk = waiting[0][1]
+            size = len(chunk.events) + len(chunk.objects)
+            if taken and events + size > MAX_SURVIVORS:
+                break
+            events += size
+            taken.append(waiting.popleft())
+        return taken
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 class SourceStage:
@@ -56,13 +67,13 @@ class SourceStage:
         self._times_ms: list[int] = []
 
     def build(
-        self, partition: str, records: Sequence[Record], chunks: Sequence[IngestedChunk], *, epoch: int, snapshot: str
+        self, partition: str, taken: Sequence[tuple[Record, IngestedChunk]], *, epoch: int, snapshot: str
     ) -> Envelope:
         """The envelope of a range. Inserts the dedupe keys: whoever calls must make this very envelope durable."""
         counts: Counts = {}
         candidates: list[Candidate] = []
         objects: list[AcceptedEvent] = []
-        for chunk in chunks:
+        for _, chunk in taken:
             for rejection in chunk.rejections:
                 _add(counts, (chunk.source, rejection.type, "", FAILED_ON_INGEST, rejection.code))
             for body in chunk.objects:
@@ -89,8 +100,8 @@ class SourceStage:
             epoch=epoch,
             partition=partition,
             group=SHARED_GROUP,
-            start=records[0].position,
-            stop=records[-1].next_position,
+            start=taken[0][0].position,
+            stop=taken[-1][0].next_position,
             snapshot=snapshot,
             survivors=survivors + objects,
             dedupe_keys=b"".join(self._keys),

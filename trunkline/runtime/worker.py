@@ -22,11 +22,11 @@ from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.destinations.kit import Sender, Surroundings
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.failpoints import failpoint
-from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogError, NewRecord, Reader
+from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogError, NewRecord
 from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
 from trunkline.runtime.connections import Connections
 from trunkline.runtime.layout import DataDir
-from trunkline.runtime.source_stage import SHARED_GROUP, SourceStage, read_range
+from trunkline.runtime.source_stage import SHARED_GROUP, RangeReader, SourceStage
 from trunkline.runtime.state_writer import StateWriter
 from trunkline.runtime.wake import Waiter
 from trunkline.settings import Settings
@@ -78,7 +78,7 @@ class Worker:
         self._committed_accepted = state.accepted.get(PARTITION, 0)
         self._totals = {source: dict(books) for source, books in state.source_totals.items()}
         self._connections = Connections(state.intervals)
-        self._readers: dict[str, Reader] = {}
+        self._readers: dict[str, RangeReader] = {}
         self._epoch = state.epochs.get(PARTITION, 0)
         self._policy = EgressPolicy()
         self._client = GuardedClient(lambda: self._policy, timeout_s=parts.settings.send_timeout_s)
@@ -197,17 +197,16 @@ class Worker:
         """One range of one partition. False when there was nothing to do."""
         reader = self._readers.get(partition)
         if reader is None:
-            reader = self._readers[partition] = self._parts.log.reader(
-                INGESTED, partition, self._cursors.get(partition, 0)
-            )
-        records, chunks = read_range(reader)
-        if not records:
+            cursor = self._cursors.get(partition, 0)
+            reader = self._readers[partition] = RangeReader(self._parts.log.reader(INGESTED, partition, cursor))
+        taken = reader.next_range()
+        if not taken:
             return False
         assert self._snapshot is not None
-        if any(chunk.source not in self._snapshot.sources for chunk in chunks):
+        if any(chunk.source not in self._snapshot.sources for _, chunk in taken):
             # Ingest may have taken up a newer snapshot first: its events must find its connections open.
             self._activate(self._parts.snapshot())
-        envelope = self._stage.build(partition, records, chunks, epoch=self._epoch, snapshot=self._snapshot.version)
+        envelope = self._stage.build(partition, taken, epoch=self._epoch, snapshot=self._snapshot.version)
         position = await self._append(appender, envelope)
         if position is None:
             return False

@@ -22,6 +22,9 @@ from .kit.sink import Sink
 
 NPM_TIMEOUT_S = 300
 
+FIXTURES = sdks.Sdk("fixtures", "http", ())
+"""The source of requests that were written down."""
+
 
 def unavailable(reason: str) -> NoReturn:
     """Skip on a developer's machine; in CI everything must be there."""
@@ -101,7 +104,7 @@ class Wire:
 
     def __init__(self, directory: Path, loop: BackgroundLoop) -> None:
         self.sink = Sink(loop)
-        self.product = Product(directory, configuration(sdks.ALL, self.sink))
+        self.product = Product(directory, configuration([*sdks.ALL, FIXTURES], self.sink))
         self.proxies = {sdk.name: FaultProxy(loop, self.product.port) for sdk in sdks.ALL}
 
     def close(self) -> None:
@@ -117,5 +120,6 @@ def wire(tmp_path_factory: pytest.TempPathFactory, loop: BackgroundLoop) -> Iter
     try:
         running.product.start()
         yield running
+        assert running.product.stop() == 0, running.product.log_tail()
     finally:
         running.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from .conftest import Wire
 from .kit import sdks
 from .kit.browser import Chromium, Pages, stock_snippet
 from .kit.calls import instant, one_of_each
+from .kit.compare import assert_is_what_was_sent
 from .kit.loop import wait_until
 from .kit.sdks import Call, Client, Driver, Sdk
 
@@ -85,18 +85,3 @@ def assert_is_the_call(event: dict[str, Any], call: Call) -> None:
             assert {name: event[key].get(name) for name in call[key]} == call[key], key
     if "timestamp" in call:
         assert instant(event["originalTimestamp"]) == instant(call["timestamp"])
-
-
-def assert_is_what_was_sent(event: dict[str, Any], sent: dict[str, Any], sent_at: str) -> None:
-    """Field by field; only the server's own fields may be new (``spec/event_path.md`` §1.7)."""
-    for key, value in sent.items():
-        if key in ("timestamp", "sentAt", "writeKey", "context") or value is None:
-            continue
-        assert event[key] == value, key
-    for key, value in sent.get("context", {}).items():
-        assert event["context"][key] == value, f"context.{key}"
-    assert "writeKey" not in event
-    original = instant(sent["timestamp"])
-    assert instant(event["originalTimestamp"]) == original
-    corrected = instant(event["receivedAt"]) - (instant(sent_at) - original)
-    assert abs(instant(event["timestamp"]) - corrected) <= timedelta(milliseconds=1)

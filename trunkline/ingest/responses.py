@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,9 @@ Headers = list[tuple[bytes, bytes]]
 
 GIF: Final = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """One transparent pixel."""
+
+HEAD_KEY: Final = "trunkline.head"
+"""In the start message of a whole answer of ours: its status line and headers as bytes, for our own server."""
 
 _JSON: Final = (b"content-type", b"application/json")
 _SAFE_VALUE: Final = re.compile(rb"[\x20-\x7e]{1,2048}")
@@ -35,7 +39,12 @@ class Answer:
         self.body = body
         kind = (b"content-type", content_type) if content_type else _JSON
         self.headers: Headers = [kind, (b"content-length", b"%d" % len(body)), *(headers or [])]
-        self._start: Message = {"type": "http.response.start", "status": status, "headers": self.headers}
+        self._start: Message = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": self.headers,
+            HEAD_KEY: _head(status, self.headers),
+        }
         self._end: Message = {"type": "http.response.body", "body": body}
 
     async def send(self, send: Send, origin: bytes | None = None) -> None:
@@ -44,8 +53,14 @@ class Answer:
             await send(self._start)
         else:
             headers = self.headers + cors_headers(origin)
-            await send({"type": "http.response.start", "status": self.status, "headers": headers})
+            head = _head(self.status, headers)
+            await send({"type": "http.response.start", "status": self.status, "headers": headers, HEAD_KEY: head})
         await send(self._end)
+
+
+def _head(status: int, headers: Headers) -> bytes:
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())]
+    return b"".join([*lines, *(b"%b: %b\r\n" % header for header in headers)])
 
 
 def cors_headers(origin: bytes) -> Headers:

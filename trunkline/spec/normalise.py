@@ -53,14 +53,14 @@ class Arrival:
     """
 
     __slots__ = (
+        "_client_ip",
         "_context",
         "_integrations",
-        "_ip_member",
         "_sent_at",
         "_sent_at_text",
         "_skew",
         "_unchecked",
-        "_user_agent_member",
+        "_user_agent",
         "memory",
         "received_at",
         "received_at_ms",
@@ -82,8 +82,8 @@ class Arrival:
         self.received_at_ms = received_at_ms
         self.received_at = received_at_ms * 1000
         self.received_at_text = format_timestamp(self.received_at)
-        self._ip_member = b'"ip":' + _encode(client_ip) if client_ip else b""
-        self._user_agent_member = b'"userAgent":' + _encode(user_agent) if user_agent else b""
+        self._client_ip = client_ip
+        self._user_agent = user_agent
         self._unchecked: list[bytes] = []
         self._context = context
         self._integrations = integrations
@@ -179,10 +179,10 @@ class Arrival:
         if facts & HAS_LIBRARY and not client_side and not facts & DIRECT:
             return text
         members = [] if facts & HAS_LIBRARY else [UNKNOWN_LIBRARY]
-        if self._ip_member and not facts & HAS_IP and (client_side or facts & DIRECT):
-            members.append(self._ip_member)
-        if self._user_agent_member and client_side and not facts & HAS_USER_AGENT:
-            members.append(self._user_agent_member)
+        if self._client_ip and not facts & HAS_IP and (client_side or facts & DIRECT):
+            members.append(b'"ip":' + _encode(self._client_ip))
+        if self._user_agent and client_side and not facts & HAS_USER_AGENT:
+            members.append(b'"userAgent":' + _encode(self._user_agent))
         if not members:
             return text
         return append_members(text, b",".join(members), bool(facts & EMPTY))

@@ -23,6 +23,8 @@ from trunkline.runtime.child import RELOAD_SIGNAL, ChildArguments
 from trunkline.runtime.layout import DataDir
 from trunkline.secrets import Secrets
 from trunkline.settings import Settings
+from trunkline.state.base import StateError
+from trunkline.state.sqlite import SqliteStateStore
 from trunkline.workspace.loader import load
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.problem import Problem
@@ -70,6 +72,7 @@ class Supervisor:
         self._lock_fd = self._lock()
         self._secrets = Secrets.open(settings.data_dir, settings.master_key)
         self._config = ConfigStore(settings.data_dir, self._secrets, clock)
+        self._create_state()
         self._watched: dict[Path, object] = {}
         self._socket: socket.socket | None = None
         self._children = [
@@ -95,6 +98,14 @@ class Supervisor:
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
         return fd
+
+    def _create_state(self) -> None:
+        """Before the first event can come, so that the books can be checked from the first moment."""
+        if not self._data.state.exists():
+            try:
+                SqliteStateStore(self._data.state).close()
+            except StateError as error:
+                raise ServeError(str(error)) from error
 
     def bind(self) -> int:
         """Take the port; return its number. Raises ServeError."""

@@ -1,0 +1,1 @@
+"""Acceptance tests: the whole process tree, driven from outside."""

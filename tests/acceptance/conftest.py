@@ -1,0 +1,7 @@
+"""Fixtures of this suite."""
+
+from __future__ import annotations
+
+from support.fixtures import make_server, sink
+
+__all__ = ["make_server", "sink"]

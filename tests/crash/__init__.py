@@ -1,0 +1,1 @@
+"""Crash tests: the process tree is killed, nothing acknowledged is lost."""

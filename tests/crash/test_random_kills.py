@@ -1,0 +1,119 @@
+"""``kill -9`` of ingest, of the worker, of the supervisor and of the whole tree, at random moments under load.
+
+One data directory lives through all rounds. ``TRUNKLINE_CRASH_ROUNDS`` says how many (default 20, ``make crash`` 200),
+``TRUNKLINE_CRASH_SEED`` repeats a run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from support.fixtures import MakeServer
+from support.load import Load
+from support.processes import is_alive
+from support.server import Server
+from support.sink import HANG, OK, Hit, Place, Reply, Sink
+from support.waiting import wait_until
+from support.workspace import source, webhook, workspace
+
+from crash.bounds import DiskProbe, most_doubles
+
+ROUNDS = int(os.environ.get("TRUNKLINE_CRASH_ROUNDS", "20"))
+SEED = int(os.environ.get("TRUNKLINE_CRASH_SEED", str(random.randrange(1 << 32))))
+CONCURRENCY = 16
+EVENTS_PER_S = 1_500
+SETTINGS = {
+    "lane_concurrency": str(CONCURRENCY),
+    "log_segment_bytes": "262144",
+    "dedupe_memtable_keys": "2000",
+    "send_timeout_s": "60",
+    "shutdown_grace_s": "1",
+}
+VICTIMS = ("worker", "ingest", "tree", "supervisor", "worker", "tree")
+
+
+class OneHangs:
+    """Lets the first event that comes after :meth:`arm` hang at every attempt until :meth:`release`."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._armed = False
+        self.message_id = ""
+        place.answer = self._answer
+
+    def _answer(self, hit: Hit) -> Reply:
+        if self._armed and not self.message_id:
+            self.message_id = hit.message_id
+        return HANG if self.message_id == hit.message_id else OK
+
+    def arm(self) -> None:
+        self._armed = True
+
+    def release(self) -> None:
+        self._armed = False
+        self.message_id = ""
+        self._place.let_go()
+
+
+def strike(server: Server, victim: str) -> None:
+    """Kill, and see to it that a whole tree runs again (or comes by itself)."""
+    if victim == "tree":
+        server.kill()
+        server.start()
+    elif victim == "supervisor":
+        server.kill_supervisor()
+        server.start()
+    else:
+        pid = server.kill_child(victim)
+        wait_until(lambda: not is_alive(pid), f"the {victim} {pid} is dead")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 60 * ROUNDS)
+def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: MakeServer) -> None:
+    print(f"TRUNKLINE_CRASH_SEED={SEED} TRUNKLINE_CRASH_ROUNDS={ROUNDS}")
+    dice = random.Random(SEED)
+    fast, other = sink.place("fast"), sink.place("other")
+    hanging = OneHangs(fast)
+    config = workspace(
+        [source("web"), source("app")],
+        [webhook("fast", fast.url, ["web"]), webhook("other", other.url, ["web", "app"])],
+    )
+    server = make_server(config, settings=SETTINGS)
+    server.start()
+    sent: set[str] = set()
+    for number in range(ROUNDS):
+        victim = dice.choice(VICTIMS)
+        doubles = {place.name: place.doubles() for place in (fast, other)}
+        with (
+            DiskProbe(tmp_path) as probe,
+            Load(server.port, "wk_web", f"web{number}", events_per_s=EVENTS_PER_S * 2 / 3, batch=20) as web,
+            Load(server.port, "wk_app", f"app{number}", events_per_s=EVENTS_PER_S / 3, batch=10, threads=1) as app,
+        ):
+            time.sleep(dice.uniform(0, 0.3))
+            hanging.arm()
+            time.sleep(dice.uniform(0.2, 1.5))
+            strike(server, victim)
+            acked_before = len(web.acked)
+            wait_until(lambda web=web, before=acked_before: len(web.acked) > before, "load is taken again")
+            server.balanced_books()
+        hanging.release()
+        books = server.wait_until_drained()
+        sent |= {*web.sent, *app.sent}
+        bound = most_doubles(CONCURRENCY, EVENTS_PER_S, probe.longest_s)
+        more = {place.name: place.doubles() - doubles[place.name] for place in (fast, other)}
+        print(f"round {number}: {victim}, {len(web.acked) + len(app.acked)} acked, doubles {more}, bound {bound}")
+        assert set(web.acked) <= fast.ids(), f"lost: {sorted(set(web.acked) - fast.ids())[:5]}"
+        assert {*web.acked, *app.acked} <= other.ids(), f"lost: {sorted({*web.acked, *app.acked} - other.ids())[:5]}"
+        assert other.ids() <= sent, "an event came that nobody sent"
+        for place in (fast, other):
+            # What was durable was delivered, acknowledged or not, and each event is in the books once.
+            assert books.destinations[place.name].delivered == len(place.ids())
+            assert more[place.name] <= bound
+    status, report = server.verify()
+    assert status == 0, report
+    assert server.stop() == 0

@@ -17,6 +17,7 @@ from trunkline.log.embedded import EmbeddedLog
 from trunkline.log.records import RecordError
 from trunkline.observe.books import Books, check_books
 from trunkline.runtime.layout import DataDir
+from trunkline.state.base import State
 from trunkline.state.sqlite import SqliteStateStore
 
 
@@ -29,22 +30,30 @@ def verify(
     Exit status: 0 the books balance, 1 they do not, 2 they cannot be read.
     """
     data = DataDir(settings_for(data_dir=data_dir).data_dir)
-    store = SqliteStateStore(data.state, read_only=True)
     try:
-        books = check_books(store.read(), EmbeddedLog(data.log, SystemClock()))
+        books = check_books(_read_state(data), EmbeddedLog(data.log, SystemClock()))
     except (LogError, RecordError) as error:
         if as_json:
             print(json.dumps({"balanced": False, "destinations": {}, "sources": {}, "problems": [str(error)]}))
         else:
             print(f"trunkline: the log cannot be read: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    finally:
-        store.close()
     if as_json:
         print(json.dumps(books.as_json(), indent=2))
     else:
         _print(books)
     raise typer.Exit(0 if books.balanced else 1)
+
+
+def _read_state(data: DataDir) -> State:
+    """The state of the last commit, read before the log. Ingest may have run before any worker: then there is none."""
+    if data.log.exists() and not data.state.exists():
+        return State.empty()
+    store = SqliteStateStore(data.state, read_only=True)
+    try:
+        return store.read()
+    finally:
+        store.close()
 
 
 def _print(books: Books) -> None:

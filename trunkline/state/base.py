@@ -184,6 +184,11 @@ class State:
     row_counts: Mapping[tuple[str, str], int]
     snapshot: str | None
 
+    @classmethod
+    def empty(cls) -> State:
+        """Before any worker has run."""
+        return cls({}, {}, {}, {}, {}, {}, (), {}, None)
+
 
 class StateStore(Protocol):
     """Where a worker keeps its state."""

@@ -23,7 +23,7 @@ from trunkline.spec.event import TYPES, Decoded, decode_event
 from trunkline.spec.limits import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, MAX_EXCERPT_BYTES
 from trunkline.spec.normalise import Arrival
 from trunkline.spec.objects import parse_objects
-from trunkline.spec.strict_json import InvalidJson, check_utf8, minify
+from trunkline.spec.strict_json import InvalidJson, check_utf8, load_unique, minify
 from trunkline.spec.verdicts import judge
 from trunkline.workspace.model import Snapshot, Source
 
@@ -176,7 +176,7 @@ class Intake:
         caller: Caller,
         taken: Taken,
     ) -> None:
-        """One event into the chunk of its source, accepted or rejected."""
+        """One event into the chunk of its source, accepted or rejected. Raises InvalidJson."""
         event = decoded.event
         if not source.enabled:
             if not taken.disabled:
@@ -198,6 +198,8 @@ class Intake:
                 return
             code = result  # type: ignore[assignment]
         assert code is not None
+        if not decoded.checked:
+            load_unique(text)
         known_kind = kind if isinstance(kind, str) and kind in TYPES else ""
         chunk.rejections.append(Rejection(code, text[:MAX_EXCERPT_BYTES], known_kind))
         taken.rejected.append((index, code))

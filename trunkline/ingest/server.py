@@ -28,6 +28,7 @@ from trunkline.ingest.responses import HEAD_KEY, Answer, refusal, retry_later
 
 _BACKLOG: Final = 4096
 _TICK_S: Final = 1.0
+_UPGRADE_HEADERS: Final = (b"upgrade", b"connection", b"http2-settings")
 _MALFORMED: Final = refusal(400, "invalid_request", "This is no valid HTTP request.")
 _HEADERS_TOO_LARGE: Final = refusal(431, "invalid_request", "The headers are too large.")
 _HEADERS_TOO_SLOW: Final = refusal(408, "request_timeout", "The headers did not arrive in time.")
@@ -165,6 +166,7 @@ class _Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._waiting_since_s: float | None = None
         self._refused = False
+        self._upgrading = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -182,8 +184,8 @@ class _Protocol(HttpToolsProtocol):
             self._waiting_since_s = self._owner.clock.monotonic_s()
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # An offer to speak HTTP/2 or WebSocket is declined by going on in HTTP/1.1.
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError:
             if self._header_bytes > self._max_header_bytes:
@@ -214,9 +216,32 @@ class _Protocol(HttpToolsProtocol):
         if self._header_bytes > self._max_header_bytes:
             raise ValueError("the headers are too large")
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1: clients that offer HTTP/2 or WebSocket send the request itself in any case.
+
+        The parser has stopped behind the headers, so a new one reads the request again without the offer.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(_MALFORMED, "malformed")
+            return
+        lines = [b"%b %b HTTP/1.1\r\n" % (method, self.url)]
+        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _UPGRADE_HEADERS]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._upgrading = False
+        self.data_received(b"".join([*lines, b"\r\n", rest]))
+
+    def on_body(self, body: bytes) -> None:
+        if not self._upgrading:
+            super().on_body(body)
+
     def on_headers_complete(self) -> None:
-        self._waiting_since_s = None
         parser = self.parser
+        if parser.should_upgrade():
+            self._upgrading = True
+            return
+        self._waiting_since_s = None
         http_version = parser.get_http_version()
         scope = cast("dict[str, Any]", self.scope)
         scope["method"] = parser.get_method().decode("ascii")
@@ -249,6 +274,8 @@ class _Protocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
         cast("dict[str, Any]", self.scope)[COMPLETE_KEY] = True
         super().on_message_complete()
 

@@ -23,6 +23,7 @@ from trunkline.destinations.kit import HttpError, HttpResponse
 USER_AGENT: Final = f"Trunkline/{__version__}"
 RESPONSE_LIMIT_BYTES: Final = 64 * 1024
 DNS_CACHE_S: Final = 60
+_JUDGED_URLS: Final = 1024
 
 Policy = Callable[[], EgressPolicy]
 
@@ -82,7 +83,8 @@ class GuardedClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
-        self._parsed: dict[str, URL] = {}
+        self._judged: dict[str, URL] = {}
+        self._judged_by: EgressPolicy | None = None
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -102,19 +104,26 @@ class GuardedClient:
             )
         return self._session
 
-    def _parse(self, url: str) -> URL:
-        parsed = self._parsed.get(url)
-        if parsed is None:
-            if len(self._parsed) >= 1024:
-                self._parsed.clear()
-            parsed = self._parsed[url] = URL(url)
-        return parsed
+    def _target(self, url: str) -> URL:
+        """The parsed address; a literal one is checked here, a name when it is resolved. Raises EgressRefused.
+
+        Verdicts are remembered as long as the policy is the same object.
+        """
+        policy = self._policy()
+        if policy is not self._judged_by or len(self._judged) >= _JUDGED_URLS:
+            self._judged = {}
+            self._judged_by = policy
+        target = self._judged.get(url)
+        if target is None:
+            target = URL(url)
+            if target.host is not None and _is_literal(target.host):
+                policy.check(target.host)
+            self._judged[url] = target
+        return target
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
-        target = self._parse(url)
         try:
-            if target.host is not None and _is_literal(target.host):
-                self._policy().check(target.host)
+            target = self._target(url)
             async with self._open().post(target, data=body, headers=headers, allow_redirects=False) as response:
                 answer = b""
                 if response.content_length != 0:
@@ -129,7 +138,7 @@ class GuardedClient:
         except TimeoutError as error:
             raise HttpError("ETIMEDOUT", f"no answer within {self._timeout.total:g} s") from error
         except aiohttp.ClientConnectorDNSError as error:
-            raise HttpError("ENOTFOUND", f"{target.host}: {error.os_error}") from error
+            raise HttpError("ENOTFOUND", f"{error.host}: {error.os_error}") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise HttpError("CERTIFICATE", str(error.certificate_error)) from error
         except aiohttp.ServerDisconnectedError as error:

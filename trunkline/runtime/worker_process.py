@@ -48,11 +48,15 @@ async def run_worker(settings: Settings, arguments: ChildArguments, signals: Sig
     dedupe = DedupeIndex(data.dedupe, secret=secrets.derive("dedupe"), memtable_keys=settings.dedupe_memtable_keys)
     state = SqliteStateStore(data.state)
 
+    known: Snapshot | None = None
+
     def snapshot() -> Snapshot:
-        active = config.active()
-        if active is None:
+        nonlocal known
+        if known is None or config.active_version() != known.version:
+            known = config.active()
+        if known is None:
             raise RuntimeError("no workspace is active; the supervisor activates one before it starts a worker")
-        return active
+        return known
 
     def ready(version: str) -> None:
         status = WorkerStatus(os.getpid(), version, clock.now_ms())

@@ -116,9 +116,9 @@ class ConfigStore:
                 with self._reads.connect() as connection:
                     connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
                 with self._writes.begin() as connection:
-                    failpoint("config.migrate.before_commit")
                     migrations.migrate(connection)
                     self._check_key(connection)
+                    failpoint("config.migrate.before_commit")
 
     def _check_key(self, connection: sa.Connection) -> None:
         # With another key the store would be written on, and derived secrets would silently be others too.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import logging
 import sqlite3
 import subprocess
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 from sqlalchemy import inspect as inspect_schema
+from sqlalchemy.event import listen
 from workspace_kit import GOOD, SECRETS, good
 
 from trunkline.clock import Clock, SystemClock
@@ -273,6 +275,51 @@ def test_processes_open_a_new_store_together_and_write_without_losing_anything(t
         assert len(store.audit()) == 80
 
 
+def test_processes_that_open_a_new_store_queue_at_the_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it about one opening in a hundred found the database locked when four processes started together."""
+    migrate = migrations.migrate
+    held = []
+
+    def look_and_migrate(connection: Connection) -> None:
+        with (tmp_path / "config.lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+        migrate(connection)
+
+    monkeypatch.setattr(migrations, "migrate", look_and_migrate)
+    opened(tmp_path).close()
+    assert held == [True]
+    opened(tmp_path).close()
+    assert held == [True]
+
+
+def test_a_writer_shuts_others_out_from_its_first_read_on(tmp_path: Path) -> None:
+    """Else a writer that began with a read would fail, without waiting, when another commits in between."""
+    with opened(tmp_path) as store:
+        store.activate(named("One"), "f")
+        store.activate(named("Two"), "f")
+        refused = []
+
+        def write_in_between(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+            if statement.startswith("SELECT"):
+                other = sqlite3.connect(tmp_path / "config.db", timeout=0)
+                try:
+                    other.execute("DELETE FROM audit")
+                    other.commit()
+                except sqlite3.OperationalError as error:
+                    refused.append(str(error))
+                finally:
+                    other.close()
+
+        listen(store._reads, "after_cursor_execute", write_in_between)
+        assert store.forget(set()) == 1
+        assert refused == ["database is locked"] * 2
+
+
 def run_with_failpoint(data_dir: Path, failpoint: str) -> int:
     environ = {"TRUNKLINE_FAILPOINTS": failpoint, "PATH": ""}
     command = [sys.executable, "-c", PROCESS, str(data_dir), "x"]
@@ -281,6 +328,9 @@ def run_with_failpoint(data_dir: Path, failpoint: str) -> int:
 
 def test_killed_while_migrating_it_begins_anew(tmp_path: Path) -> None:
     assert run_with_failpoint(tmp_path, "config.migrate.before_commit=kill@1") == -9
+    with sqlite3.connect(tmp_path / "config.db") as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    connection.close()
     with ConfigStore(tmp_path, Secrets.open(tmp_path), SystemClock()) as store:
         assert store.active() is None
 

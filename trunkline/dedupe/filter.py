@@ -127,14 +127,15 @@ class SlicedFilter:
         places += (hi >> np.uint64(self.shift)) * np.uint64(PAGE_WORDS)
         return places.view(np.int64)
 
-    def add(self, rows: Rows, number: int) -> None:
-        """Set the bits of all rows in slice ``number``."""
+    def add(self, rows: Rows, number: int, *, polite: bool = True) -> None:
+        """Set the bits of all rows in slice ``number``; ``polite``: let other threads run in between."""
         bit = np.uint64(1 << number)
         for start in range(0, len(rows), _CHUNK):
             places = self._places(rows.hi[start : start + _CHUNK], rows.lo[start : start + _CHUNK])
             for part in range(0, places.shape[1], _TOUCHED):
                 self.table[places[:, part : part + _TOUCHED]] |= bit
-                give_way()
+                if polite:
+                    give_way()
 
     def clear(self, number: int) -> None:
         """Empty a slice."""

@@ -121,7 +121,7 @@ class Store:
                 table.will_need()
                 return
         _log.info("dedupe.filter_rebuild", reason="not trusted after a restart of the machine", keys=self._rows())
-        self._rebuild(entry.filter_words)
+        self._rebuild(entry.filter_words, polite=False)
         self._save()
 
     def _remove_strays(self) -> None:
@@ -244,7 +244,7 @@ class Store:
                 self._filter.clear(number)
         return plan
 
-    def _rebuild(self, words: int) -> None:
+    def _rebuild(self, words: int, *, polite: bool = True) -> None:
         """Make a new filter and set the bits of all runs, packed into slices by hour. Readers keep their mapping of
         the old one; its file goes with the next manifest.
         """
@@ -261,7 +261,7 @@ class Store:
                     number = min(number + 1, SLICES - 1)
                 try:
                     for rows in self._runs[entry.name]:
-                        table.add(rows, number)
+                        table.add(rows, number, polite=polite)
                 except DedupeCorrupt as error:
                     self._set_aside(entry, error)
                     continue

@@ -190,7 +190,7 @@ def test_the_filter_is_not_built_anew_without_need(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("built anew")
 
     monkeypatch.setattr("trunkline.dedupe.store.Store._rebuild", refuse)

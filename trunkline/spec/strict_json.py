@@ -1,7 +1,8 @@
 """Strict JSON: what RFC 8259 leaves open is refused, so that every reader of an event sees the same event.
 
 Refused: invalid UTF-8, NaN and Infinity, control characters in strings, lone surrogates, numbers beyond a double,
-duplicate keys at any depth, nesting beyond what the decoders take (200 levels always pass, 260 never). Nothing is ever respelled: values travel as the bytes that the client sent.
+duplicate keys at any depth, nesting beyond what the decoders take (200 levels always pass, 260 never). Nothing is
+ever respelled: values travel as the bytes that the client sent.
 
 Errors::
 

@@ -32,7 +32,7 @@ NAMES = st.sampled_from(
     [
         "type", "userId", "anonymousId", "event", "name", "category", "properties", "traits", "context", "integrations",
         "timestamp", "originalTimestamp", "sentAt", "receivedAt", "messageId", "writeKey", "groupId", "previousId",
-        "from", "to", "version", "channel", "_metadata", "batch", "collection", "objects", "id", "library", "direct", "ip",
+        "from", "to", "version", "channel", "_metadata", "batch", "collection", "objects", "id", "library", "direct",
     ]
 ) | st.text(max_size=5)  # fmt: skip
 VALUES: st.SearchStrategy[Any] = st.recursive(

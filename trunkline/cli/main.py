@@ -11,6 +11,7 @@ from trunkline.cli import cdn, check, export, send, serve, unknown_keys, verify
 from trunkline.secrets import SecretsError
 from trunkline.settings import SettingsError
 from trunkline.state.base import StateError
+from trunkline.workspace.errors import WorkspaceError
 
 app = typer.Typer(
     name="trunkline",
@@ -44,6 +45,6 @@ def main() -> None:
     """The console script. Errors that an operator can mend are one line on standard error, exit status 2."""
     try:
         app()
-    except (SettingsError, SecretsError, StateError) as error:
+    except (SettingsError, SecretsError, StateError, WorkspaceError) as error:
         print(f"trunkline: {error}", file=sys.stderr)
         sys.exit(2)

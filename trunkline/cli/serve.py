@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets as random
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ def serve(
         if value is not None
     }
     settings = settings_for(**flags)
+    os.umask(0o077)
     roles = tuple(role or ROLES)
     for name in roles:
         if name not in ROLES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -24,10 +23,11 @@ from trunkline.observe.metrics import PUBLISH_INTERVAL_S, Publisher
 from trunkline.runtime.child import ChildArguments, Signals
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.ownership import patiently
-from trunkline.runtime.probes import health_app, metrics_app
+from trunkline.runtime.probes import HealthReport, health_app, metrics_app
 from trunkline.runtime.wake import Waker
 from trunkline.secrets import Secrets
 from trunkline.settings import Settings
+from trunkline.workspace.errors import WorkspaceError
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.store import ConfigStore
 
@@ -74,7 +74,7 @@ async def run_ingest(settings: Settings, arguments: ChildArguments, signals: Sig
         options=options,
         cdn=cdn,
         extra_routes={
-            "/health": health_app(lambda: (not committer.full, workspace.report())),
+            "/health": health_app(lambda: workspace.report(committer.full), settings.metrics_token),
             "/metrics": metrics_app(data.metrics, publisher.publish, settings.metrics_token),
         },
     )
@@ -112,15 +112,30 @@ class _Workspace:
             raise RuntimeError("no workspace is active; the supervisor activates one before it starts ingest")
         self._snapshot = active
         self._problems = [str(problem) for problem in config.problems()]
+        self._reading: asyncio.Task[None] | None = None
 
     def snapshot(self) -> Snapshot:
         return self._snapshot
 
     def reload(self) -> None:
-        """Take the newest snapshot; keep the one at hand when it cannot be read."""
-        self._snapshot = self._config.active() or self._snapshot
-        self._problems = [str(problem) for problem in self._config.problems()]
+        """Take the newest snapshot as soon as it has been read; keep the one at hand when it cannot be."""
+        self._reading = asyncio.create_task(self._read())
 
-    def report(self) -> Mapping[str, object]:
-        """What ``/health`` says of the workspace."""
-        return {"workspace": self._snapshot.slug, "snapshot": self._snapshot.version, "problems": self._problems}
+    async def _read(self) -> None:
+        try:
+            active, problems = await asyncio.to_thread(lambda: (self._config.active(), self._config.problems()))
+        except WorkspaceError as error:
+            _log.error("workspace.not_read", error=str(error))
+            return
+        self._snapshot = active or self._snapshot
+        self._problems = [str(problem) for problem in problems]
+
+    def report(self, disk_full: bool) -> HealthReport:
+        """What ``/health`` says."""
+        return HealthReport(
+            ready=not disk_full,
+            why="The disk is full; nothing is taken until there is room." if disk_full else "",
+            workspace=self._snapshot.slug,
+            snapshot=self._snapshot.version,
+            problems=self._problems,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,20 @@ AsgiApp = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message],
 Send = Callable[[Message], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """``problems`` are those of a workspace file that was refused: the last good one is in force meanwhile.
+
+    ``why`` says what is wrong when not ready.
+    """
+
+    ready: bool
+    why: str
+    workspace: str
+    snapshot: str
+    problems: list[str]
+
+
 async def _answer(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:
     headers = [
         (b"content-type", content_type.encode()),
@@ -27,12 +42,22 @@ async def _answer(send: Send, status: int, body: bytes, content_type: str = "app
     await send({"type": "http.response.body", "body": body})
 
 
-def health_app(report: Callable[[], tuple[bool, Mapping[str, object]]]) -> AsgiApp:
-    """200 when ready, 503 when not; the report says more either way."""
+def health_app(report: Callable[[], HealthReport], token: str | None) -> AsgiApp:
+    """200 when ready, 503 when not. Anybody may know how many problems the workspace's file has; their text, which
+    quotes the file, is for those who may read ``/metrics``."""
 
     async def health(scope: Scope, receive: object, send: Send) -> None:
-        ready, details = report()
-        body = {"success": ready, "status": "ok" if ready else "unavailable", **details}
+        state = report()
+        body: dict[str, object] = {
+            "success": state.ready,
+            "status": "ok" if state.ready else "unavailable",
+            "problem_count": len(state.problems),
+        }
+        if not state.ready:
+            body |= {"code": "unavailable", "message": state.why}
+        if _may_read(scope, dict(scope["headers"]), token):
+            body |= {"workspace": state.workspace, "snapshot": state.snapshot, "problems": state.problems}
+        ready = state.ready
         await _answer(send, 200 if ready else 503, json.dumps(body).encode())
 
     return health

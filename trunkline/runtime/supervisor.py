@@ -23,11 +23,12 @@ from trunkline.runtime.child import RELOAD_SIGNAL, ChildArguments
 from trunkline.runtime.layout import DataDir
 from trunkline.secrets import Secrets
 from trunkline.settings import Settings
-from trunkline.state.base import StateError
+from trunkline.state.base import StateError, StateTooNew
 from trunkline.state.sqlite import SqliteStateStore
 from trunkline.workspace.loader import load
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.problem import Problem
+from trunkline.workspace.references import Fingerprint, fingerprint
 from trunkline.workspace.store import ConfigStore
 
 WATCH_INTERVAL_S: Final = 1.0
@@ -73,7 +74,7 @@ class Supervisor:
         self._secrets = Secrets.open(settings.data_dir, settings.master_key)
         self._config = ConfigStore(settings.data_dir, self._secrets, clock)
         self._create_state()
-        self._watched: dict[Path, object] = {}
+        self._watched: dict[Path, Fingerprint | None] = {}
         self._socket: socket.socket | None = None
         self._children = [
             _Child(role, index)
@@ -100,12 +101,14 @@ class Supervisor:
         return fd
 
     def _create_state(self) -> None:
-        """Before the first event can come, so that the books can be checked from the first moment."""
-        if not self._data.state.exists():
-            try:
-                SqliteStateStore(self._data.state).close()
-            except StateError as error:
+        """Or bring it up to date, before the first event can come: the books can be checked from then on."""
+        existed = self._data.state.exists()
+        try:
+            SqliteStateStore(self._data.state).close()
+        except StateError as error:
+            if not existed or isinstance(error, StateTooNew):
                 raise ServeError(str(error)) from error
+            _log.error("state.not_opened", error=str(error))  # a full disk, for one: the worker tries again
 
     def bind(self) -> int:
         """Take the port; return its number. Raises ServeError."""
@@ -129,7 +132,7 @@ class Supervisor:
         if path is None:
             return []
         loaded = load(path, NATIVE_DESTINATIONS, self._secrets)
-        self._watched = {file: _fingerprint(file) for file in loaded.files}
+        self._watched = dict(loaded.watched)
         if loaded.snapshot is None:
             self._config.report_problems(loaded.problems)
             return loaded.problems
@@ -225,7 +228,7 @@ class Supervisor:
                 async with asyncio.timeout(WATCH_INTERVAL_S):
                     await self._reload.wait()
             except TimeoutError:
-                if all(_fingerprint(path) == known for path, known in self._watched.items()):
+                if all(fingerprint(path) == known for path, known in self._watched.items()):
                     continue
             self._reload.clear()
             problems = await asyncio.to_thread(self.load_workspace)
@@ -233,14 +236,6 @@ class Supervisor:
                 _log.error("workspace.refused", problem=str(problem))
             for child in self._children:
                 _signal(child, RELOAD_SIGNAL)
-
-
-def _fingerprint(path: Path) -> object:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _signal(child: _Child, number: int) -> None:

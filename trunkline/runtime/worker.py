@@ -100,7 +100,7 @@ class Worker:
         """
         background = [asyncio.create_task(self._writer.run()), asyncio.create_task(self._keep_house())]
         try:
-            self._activate(self._parts.snapshot())
+            self._activate(await asyncio.to_thread(self._parts.snapshot))
             if await self._take_over(appender):
                 await self._recover()
                 await self._work(appender, waiter)
@@ -186,7 +186,7 @@ class Worker:
         while not self._stopping.is_set():
             if self._reload:
                 self._reload = False
-                self._activate(self._parts.snapshot())
+                self._activate(await asyncio.to_thread(self._parts.snapshot))
             worked = False
             for partition in self._parts.log.partitions(INGESTED):
                 worked = await self._process(appender, partition) or worked
@@ -205,7 +205,7 @@ class Worker:
         assert self._snapshot is not None
         if any(chunk.source not in self._snapshot.sources for _, chunk in taken):
             # Ingest may have taken up a newer snapshot first: its events must find its connections open.
-            self._activate(self._parts.snapshot())
+            self._activate(await asyncio.to_thread(self._parts.snapshot))
         envelope = self._stage.build(partition, taken, epoch=self._epoch, snapshot=self._snapshot.version)
         position = await self._append(appender, envelope)
         if position is None:

@@ -92,7 +92,10 @@ class SqliteStateStore:
             raise StateError(f"{self._path}: the state has schema {version}; start `trunkline serve` to upgrade it")
         for number in range(version + 1, SCHEMA_VERSION + 1):
             script = resources.files("trunkline.state").joinpath(f"schema_{number}.sql").read_text("utf-8")
-            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version={number};")
+            failpoint("state.migrate.before")
+            self._db.execute("COMMIT")
+            failpoint("state.migrate.after")
 
     def commit(self, changes: Changes) -> None:
         db = self._db

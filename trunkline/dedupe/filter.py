@@ -12,6 +12,8 @@ first 4,096 bytes are the header (little-endian)::
     u64 x words  the table, from byte 4,096
 
 It can be trusted when the machine has not been started anew since (same boot id) or when it was closed in order.
+After a power cut the slices that were synced are still whole: a page that was half written differs in the bits of other
+slices only.
 """
 
 from __future__ import annotations
@@ -90,8 +92,10 @@ class SlicedFilter:
         """Keys that a slice holds at the planned rate of false positives."""
         return int(self.words * KEYS_PER_WORD)
 
-    def trusted(self, generation: int, boot: bytes) -> bool:
-        """Whether the table on disk holds the bits of every run of the manifest of this generation."""
+    def trusted(self, generation: int, boot: bytes | None) -> bool:
+        """Whether the table holds the bits of every run of the manifest of this generation; with ``boot`` None,
+        whether it is a table that was synced at this generation or later.
+        """
         header = self._map[: _HEADER.size]
         magic, version, clean, words, covered, identity, boot_then = _HEADER.unpack(header)
         (checksum,) = struct.unpack_from("<I", self._map, _HEADER.size)
@@ -102,7 +106,7 @@ class SlicedFilter:
             and words == self.words
             and identity == self.identity
             and covered >= generation
-            and (clean == 1 or (boot != b"" and boot_then.rstrip(b"\x00") == boot))
+            and (boot is None or clean == 1 or (boot != b"" and boot_then.rstrip(b"\x00") == boot))
         )
 
     def mark(self, generation: int, boot: bytes, *, clean: bool = False) -> None:
@@ -117,6 +121,14 @@ class SlicedFilter:
         """As :meth:`mark`, left to the page cache: a boot id that is equal proves that the cache was kept."""
         header = _HEADER.pack(_MAGIC, _VERSION, 0, self.words, generation, self.identity, boot)
         self._map[: _HEADER.size + 4] = header + struct.pack("<I", zlib.crc32(header))
+
+    def sync(self) -> None:
+        """Put the table on disk. Unlike ``msync`` through the mapping, this lets other threads run meanwhile."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def _places(self, hi: U64, lo: U64) -> I64:
         """Words to read or write, of shape (probes, keys). Few numpy calls: each costs a microsecond at least, and

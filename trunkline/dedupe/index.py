@@ -330,6 +330,7 @@ class DedupeIndex:
         self._submit(write, written)
 
     def _merge(self) -> View:
+        self._store.sync_closed()
         self._merge_again = self._store.merge_some()
         return self._store.view
 

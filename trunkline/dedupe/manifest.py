@@ -39,7 +39,9 @@ class LostRun(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct):
-    """``fills``: keys whose bits each slice of the filter holds, those of dropped runs included."""
+    """``fills``: keys whose bits each slice of the filter holds, those of dropped runs included. ``synced``: slices
+    whose bits are on disk for certain; a slice that gets a run leaves the list in the same step.
+    """
 
     secret_check: str
     filter_name: str
@@ -51,6 +53,8 @@ class Manifest(msgspec.Struct):
     next_file: int = 1
     open_slice: int = 0
     fills: list[int] = msgspec.field(default_factory=lambda: [0] * SLICES)
+    synced: list[int] = []
+    synced_generation: int = 0
     runs: list[RunEntry] = []
     lost: list[LostRun] = []
 

@@ -11,7 +11,7 @@ from trunkline.dedupe.files import give_way
 from trunkline.dedupe.keys import HOUR_MS, KEY_BYTES
 from trunkline.dedupe.rows import Rows, split_keys
 
-_ENTRY_BYTES = 176
+_ENTRY_BYTES = 180
 """Measured: dict slot, bytes object, int and the two columns, for each key."""
 
 

@@ -32,7 +32,15 @@ MERGE_RUNS = 8
 
 
 _PIECE_ROWS = 65_280
-_FILTER_FIELDS = ("filter_name", "filter_words", "filter_identity", "fills", "open_slice")
+_FILTER_FIELDS = (
+    "filter_name",
+    "filter_words",
+    "filter_identity",
+    "fills",
+    "synced",
+    "synced_generation",
+    "open_slice",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +128,23 @@ class Store:
                 table.mark(entry.generation, self._boot)
                 table.will_need()
                 return
+            if table.trusted(entry.synced_generation, None):
+                self._filter = table
+                self._add_unsynced()
+                table.mark(entry.generation, self._boot)
+                return
         _log.info("dedupe.filter_rebuild", reason="not trusted after a restart of the machine", keys=self._rows())
         self._rebuild(entry.filter_words, polite=False)
         self._save()
+
+    def _add_unsynced(self) -> None:
+        """Set the bits that a power cut may have taken: those of the slices that were not on disk for certain."""
+        for entry in [entry for entry in self._manifest.runs if entry.slice not in self._manifest.synced]:
+            try:
+                for rows in self._runs[entry.name]:
+                    self._filter.add(rows, entry.slice, polite=False)
+            except DedupeCorrupt as error:
+                self._set_aside(entry, error)
 
     def _remove_strays(self) -> None:
         named = {entry.name for entry in self._manifest.runs} | {self._manifest.filter_name}
@@ -203,6 +225,8 @@ class Store:
         self._manifest.filter_words = words
         self._manifest.filter_identity = identity.hex()
         self._manifest.fills = [0] * SLICES
+        self._manifest.synced = []
+        self._manifest.synced_generation = 0
         self._manifest.open_slice = 0
         return table
 
@@ -316,6 +340,7 @@ class Store:
                     for entry, number in zip(added, plan.slices, strict=True)
                 ],
                 fills=plan.fills,
+                synced=[number for number in self._manifest.synced if number not in plan.slices],
                 open_slice=plan.open_slice,
                 checkpoint=self._manifest.checkpoint if checkpoint is None else checkpoint,
             )
@@ -354,6 +379,14 @@ class Store:
             if len(group) >= MERGE_RUNS or (len(group) >= 2 and number != self._manifest.open_slice):
                 return group
         return []
+
+    def sync_closed(self) -> None:
+        """Put the bits of slices that get no more runs on disk, so that a power cut can't take them."""
+        closed = {entry.slice for entry in self._manifest.runs} - {self._manifest.open_slice}
+        if closed - set(self._manifest.synced):
+            generation = self._manifest.generation
+            self._filter.sync()
+            self._commit(synced=sorted(closed | set(self._manifest.synced)), synced_generation=generation)
 
     def merge_some(self) -> bool:
         """Merge the runs of one hour in one slice, if any are worth it; true when there is more to do. The bits of

@@ -11,6 +11,7 @@ import pytest
 
 from trunkline.dedupe import HOUR_MS, DedupeCorrupt, DedupeIndex
 from trunkline.dedupe.filter import SlicedFilter
+from trunkline.dedupe.manifest import load
 from trunkline.dedupe.run import BLOCK_BYTES
 
 Open = Callable[..., DedupeIndex]
@@ -167,7 +168,7 @@ def test_a_filter_is_trusted_after_a_kill_or_an_ordered_close_only(tmp_path: Pat
     made = SlicedFilter(path, 1024, b"i" * 16, create=True)
     made.mark_covers(5, b"boot-1")
 
-    def trusted(generation: int, boot: bytes, identity: bytes = b"i" * 16) -> bool:
+    def trusted(generation: int, boot: bytes | None, identity: bytes = b"i" * 16) -> bool:
         return SlicedFilter(path, 1024, identity, create=False).trusted(generation, boot)
 
     assert trusted(5, b"boot-1")
@@ -175,6 +176,8 @@ def test_a_filter_is_trusted_after_a_kill_or_an_ordered_close_only(tmp_path: Pat
     assert not trusted(6, b"boot-1")  # bits of a run of the newer manifest may be missing
     assert not trusted(5, b"boot-2")
     assert not trusted(5, b"")
+    assert trusted(5, None)
+    assert not trusted(6, None)
     assert not trusted(5, b"boot-1", b"j" * 16)
     made.mark(5, b"boot-1", clean=True)
     assert trusted(5, b"boot-2")
@@ -182,6 +185,50 @@ def test_a_filter_is_trusted_after_a_kill_or_an_ordered_close_only(tmp_path: Pat
     assert not trusted(5, b"boot-2")
     flip(path, 30)
     assert not trusted(5, b"boot-1")
+
+
+def lose_unsynced_bits(directory: Path) -> int:
+    """What a power cut may do to the filter; returns how many slices were safe."""
+    manifest = load(directory)
+    assert manifest is not None
+    identity = bytes.fromhex(manifest.filter_identity)
+    table = SlicedFilter(directory / manifest.filter_name, manifest.filter_words, identity, create=False)
+    table.mark_covers(manifest.synced_generation, b"before the power cut")
+    for number in range(64):
+        if number not in manifest.synced:
+            table.clear(number)
+    return len(manifest.synced)
+
+
+def test_after_a_power_cut_only_unsynced_slices_are_read_again(
+    open_index: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = random.Random(1)
+    keys = [source.randbytes(16) for _ in range(4000)]
+    now = NOON + 10 * HOUR_MS
+    index = open_index(min_filter_words=2**14)  # 1,024 keys a slice
+    for start in range(0, 3600, 300):
+        index.add_new(keys[start : start + 300], [NOON + start * 5000] * 300)
+        index.flush(str(start), wait=True)
+        index._settle()
+    index.close()
+    assert lose_unsynced_bits(tmp_path / "index") == 3
+    monkeypatch.setattr("trunkline.dedupe.store.Store._rebuild", None)
+    index = open_index(min_filter_words=2**14)
+    assert not any(index.add_new(keys[:3600], [now] * 3600))
+    # Slices whose hours expired are used again: they are no longer safe until synced anew.
+    index.expire(now + 30 * HOUR_MS)
+    index._settle()
+    assert index.stats().keys == 0
+    assert all(index.add_new(keys, [now + 30 * HOUR_MS] * 4000))
+    for start in range(0, 4000, 500):
+        index.restore(b"".join(keys[start : start + 500]), [now + 31 * HOUR_MS] * 500)
+    monkeypatch.undo()
+    index.flush("again", wait=True)
+    index.close()
+    lose_unsynced_bits(tmp_path / "index")
+    index = open_index(min_filter_words=2**14)
+    assert not any(index.add_new(keys, [now + 32 * HOUR_MS] * 4000))
 
 
 def test_the_filter_is_not_built_anew_without_need(
@@ -196,6 +243,6 @@ def test_the_filter_is_not_built_anew_without_need(
     monkeypatch.setattr("trunkline.dedupe.store.Store._rebuild", refuse)
     open_index().close()
     for path in (tmp_path / "index").glob("*.filter"):
-        flip(path, 20)
+        flip(path, 50)  # its identity
     with pytest.raises(AssertionError, match="built anew"):
         open_index()

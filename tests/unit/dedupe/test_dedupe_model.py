@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from trunkline.dedupe import DAY_MS, HOUR_MS, DedupeIndex
+from trunkline.dedupe.filter import SlicedFilter
+from trunkline.dedupe.manifest import load
 
 START = 500_000 * HOUR_MS
 
@@ -119,6 +121,23 @@ class DedupeMachine(RuleBasedStateMachine):
 
     @rule()
     def power_cut(self) -> None:
+        """The bits of slices that were not synced are lost."""
+        self._abandon()
+        manifest = load(self.home / "index")
+        assert manifest is not None
+        table = SlicedFilter(
+            self.home / "index" / manifest.filter_name,
+            manifest.filter_words,
+            bytes.fromhex(manifest.filter_identity),
+            create=False,
+        )
+        table.mark_covers(manifest.synced_generation, b"another boot")
+        for number in set(range(64)) - set(manifest.synced):
+            table.clear(number)
+        self._recover()
+
+    @rule()
+    def lose_the_filter(self) -> None:
         self._abandon()
         for path in (self.home / "index").glob("*.filter"):
             with path.open("r+b") as file:

@@ -88,7 +88,28 @@ def test_queries_of_a_link_become_calls(wire: Wire, chromium: Chromium, pages: P
         page.close()
 
 
-@pytest.mark.usefixtures("address")
+def test_batches_are_sent_when_the_visitor_leaves(wire: Wire, chromium: Chromium, pages: Pages, address: str) -> None:
+    """Batching mode posts ``/v1/b``, at the latest while the page goes away (``spec/event_path.md`` §1.15)."""
+    before = len(wire.sink.events("browser"))
+    strategy = {"strategy": "batching", "config": {"size": 10, "timeout": 60_000}}
+    load = {"integrations": {"Segment.io": {"deliveryStrategy": strategy}}}
+    page = chromium.open(pages.add("batching", f"<script>{stock_snippet(WRITE_KEY, address, load=load)}</script>"))
+    try:
+        for number in (1, 2, 3):
+            page.call({**CALL, "properties": {"number": number}})
+        page.page.goto(pages.add("next", ""))
+
+        def numbers() -> list[int]:
+            page.rest()
+            return sorted(event["properties"]["number"] for event in wire.sink.events("browser")[before:])
+
+        wait_until(lambda: numbers() == [1, 2, 3], lambda: f"all three calls: {numbers()}", timeout_s=30)
+        assert [post.path for post in wire.proxies["browser"].posts()[-1:]] == ["/v1/b"]
+        assert page.output() == []
+    finally:
+        page.close()
+
+
 def test_nothing_sets_a_cookie(wire: Wire, chromium: Chromium, pages: Pages, address: str) -> None:
     page = chromium.open(pages.add("cookies", f"<script>{stock_snippet(WRITE_KEY, address)}</script>"))
     try:

@@ -48,7 +48,6 @@ SEGMENT_DESTINATION: Final = "Segment.io"
 _SETTINGS_PATH: Final = re.compile(r"/v1/projects/([^/]+)/settings/?")
 _SCRIPT_PATH: Final = re.compile(r"/analytics\.js/v1/([^/]+)/analytics(?:\.min)?\.js")
 _BUNDLE_PATH: Final = re.compile(r"/analytics-next/bundles/([^/]+)")
-_PREFIXES: Final = ("/v1/projects/", "/analytics.js/", "/analytics-next/")
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 """What may stand in a Host header of ours: a name or address and a port, nothing that could end a URL's host."""
@@ -94,7 +93,7 @@ class _BadHost(Exception):
 
 
 class Cdn:
-    """An ASGI application; route to it what :meth:`handles`.
+    """An ASGI application for the paths above; others get 404.
 
     ``public_url`` is the address that clients know this server by (``https://events.example.com``, a path may
     follow). Without it the address is the request's own: ``Host`` and scheme, or ``X-Forwarded-Host`` and
@@ -119,11 +118,6 @@ class Cdn:
         self._callers = Callers(tuple(trusted_proxies))
         self._on_unknown_key = on_unknown_key
         self._scripts = _CompressedCache(_CACHE_BYTES)
-
-    @staticmethod
-    def handles(path: str) -> bool:
-        """Whether a request for this (percent-decoded) path belongs here."""
-        return path.startswith(_PREFIXES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request. The request's body is not read."""

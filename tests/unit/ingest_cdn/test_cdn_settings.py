@@ -193,8 +193,7 @@ def test_other_methods_are_refused(bare_cdn: Cdn, ask: Ask) -> None:
     assert json.loads(answer.body)["success"] is False
 
 
-def test_the_cdn_knows_its_own_paths() -> None:
-    for path in (SETTINGS, "/analytics.js/v1/k/analytics.min.js", "/analytics-next/bundles/x.js"):
-        assert Cdn.handles(path)
-    for path in ("/v1/batch", "/v1/project", "/", "/analytics.jsx"):
-        assert not Cdn.handles(path)
+@pytest.mark.parametrize("path", ["/", "/v1/projects/wk_web", "/analytics.js/v1/wk_web/analytics.classic.js", "/x\n"])
+def test_other_paths_are_not_found(bare_cdn: Cdn, ask: Ask, path: str) -> None:
+    answer = ask(bare_cdn, path)
+    assert (answer.status, answer.json()["code"]) == (404, "not_found")

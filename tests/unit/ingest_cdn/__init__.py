@@ -1,0 +1,1 @@
+"""The CDN, its files and their installation."""

@@ -10,7 +10,7 @@ from log_place import Place, new
 
 from trunkline.log.base import INGESTED, LogCorrupt
 from trunkline.log.embedded.format import encode_block_start, encode_index, encode_segment_header
-from trunkline.log.embedded.segment import SegmentCursor
+from trunkline.log.embedded.segment import SegmentCursor, list_segments
 
 
 def rewrite(path: Path, *, drop: int | None = None, drop_block: int | None = None, miscount: int | None = None) -> None:
@@ -136,3 +136,22 @@ def test_reading_on_behind_damage_needs_a_seek(filled: Place) -> None:
     reader.seek(behind)
     assert reader.read(1)[0].position == behind
     reader.close()
+
+
+def test_retention_meanwhile_is_no_damage(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process removes old segments between the listing and the opening."""
+    first, second, third = filled.segments[:3]
+    listed = list_segments(filled.directory)
+    for path in (first, second):
+        path.unlink()
+    answers = [listed]
+    monkeypatch.setattr(
+        "trunkline.log.embedded.check.list_segments", lambda path: answers.pop() if answers else list_segments(path)
+    )
+    assert filled.check() == []
+    kept = third.read_bytes()
+    third.unlink()
+    first.write_bytes(b"")
+    answers.append(listed[1:])
+    assert any("vanished" in problem for problem in filled.check()), "a hole behind an older segment is damage"
+    third.write_bytes(kept)

@@ -24,9 +24,11 @@ def check_partition(directory: Path, head: Head | None) -> list[str]:
         try:
             cursor = SegmentCursor(directory, first)
         except FileNotFoundError:
-            if check.started:
+            left = list_segments(directory)
+            if not left or left[0] < first:  # retention takes the oldest first
                 check.problems.append(f"{directory}: the segment that starts with record {first} vanished")
-            continue  # retention took it
+            check.lose_track()
+            continue
         except LogCorrupt as error:
             check.problems.append(str(error))
             check.lose_track()
@@ -56,17 +58,14 @@ def _check_without_head(directory: Path, segments: list[int]) -> list[str]:
 class _Check:
     def __init__(self, head: Head) -> None:
         self.problems: list[str] = []
-        self.started = False
         self._head = head
         self._expected: int | None = None  # the next ordinal, None after damage that hides it
         self._totals: dict[str, int] | None = None
 
     def lose_track(self) -> None:
-        self.started = True
         self._expected = self._totals = None
 
     def segment(self, cursor: SegmentCursor) -> None:
-        self.started = True
         header = cursor.header
         if self._expected is not None and header.first_ordinal != self._expected:
             self.problems.append(

@@ -134,12 +134,12 @@ def _name(name: str) -> str:
 
 def _make_durably(directory: Path) -> None:
     """Create a directory and its parents so that they survive a loss of power. Raises OSError."""
-    missing = [directory]
-    while not missing[-1].parent.exists():
-        missing.append(missing[-1].parent)
+    # The partition's and the topic's in any case: whoever made them may have died before they were durable.
+    made_now = [directory, directory.parent]
+    while not made_now[-1].parent.exists():
+        made_now.append(made_now[-1].parent)
     directory.mkdir(parents=True, exist_ok=True)
-    # Existing ones too: whoever made them may have died before this.
-    for made in missing:
+    for made in made_now:
         sync_directory(made.parent)
 
 

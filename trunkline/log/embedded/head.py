@@ -59,8 +59,8 @@ class HeadView:
     def __init__(self, directory: Path) -> None:
         self._path = directory / HEAD_FILE
         self._map: mmap.mmap | None = None
-        self._seen = b""
-        self._head: Head | None = None
+        # One attribute, so that threads that share a view never pair one's bytes with another's head.
+        self._seen: tuple[bytes, Head | None] = (b"", None)
 
     def read(self) -> Head | None:
         """The durable head now; None if nothing was ever appended. Raises LogCorrupt, OSError."""
@@ -68,8 +68,9 @@ class HeadView:
         if mapped is None:
             return None
         data = mapped[:_LAST]
-        if data == self._seen:
-            return self._head
+        seen, head = self._seen
+        if data == seen:
+            return head
         head = _newest(data)
         for _ in range(_TORN_RETRIES):
             if head is not None:
@@ -77,7 +78,7 @@ class HeadView:
             data = mapped[:_LAST]
             head = _newest(data)
         if head is not None:
-            self._seen, self._head = data, head
+            self._seen = data, head
         return head
 
     def _open(self) -> mmap.mmap | None:

@@ -288,14 +288,17 @@ class Server:
         return done.returncode, json.loads(done.stdout)
 
     def wait_until_drained(self, *destinations: str, timeout_s: float = 120) -> Books:
-        """Until nothing is pending (at these destinations); the books, which balance all the while."""
+        """Until these destinations (all, when none are named) have books and nothing is pending there; the books.
+
+        They must balance all the while.
+        """
         last: list[Books] = []
 
         def drained() -> bool:
             books = self.balanced_books()
             last[:] = [books]
-            lines = [books.destinations[slug] for slug in destinations or books.destinations]
-            return all(line.pending == 0 for line in lines)
+            lines = [books.destinations.get(slug) for slug in destinations or books.destinations]
+            return bool(lines) and all(line is not None and line.pending == 0 for line in lines)
 
         wait_until(
             drained,

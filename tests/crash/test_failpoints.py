@@ -1,0 +1,115 @@
+"""A kill at every failpoint that ``trunkline serve`` passes: before and after every sync and commit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.fixtures import MakeServer
+from support.load import Load
+from support.server import Server
+from support.sink import Sink
+from support.waiting import wait_until
+from support.workspace import source, webhook, workspace
+
+import trunkline
+from crash.bounds import DiskProbe, most_doubles
+
+CONCURRENCY = 8
+EVENTS_PER_S = 1_000
+SETTINGS = {
+    "lane_concurrency": str(CONCURRENCY),
+    "log_segment_bytes": "65536",
+    "dedupe_memtable_keys": "1000",
+    "shutdown_grace_s": "1",
+}
+
+UNDER_LOAD = {
+    "log.append.before_write": 40,
+    "log.append.after_write": 40,
+    "log.append.after_fsync": 40,
+    "log.roll.before_fsync": 4,
+    "log.roll.after_fsync": 4,
+    "worker.envelope.before_append": 30,
+    "worker.envelope.after_append": 30,
+    "ingest.commit.before_append": 30,
+    "ingest.commit.after_append": 30,
+    "state.commit.before": 20,
+    "state.commit.after": 20,
+    "dedupe.flush.before_fsync": 1,
+    "dedupe.flush.after_fsync": 1,
+    "dedupe.manifest.before_rename": 2,
+    "dedupe.manifest.after_rename": 2,
+    "dedupe.merge.before_fsync": 1,
+    "dedupe.merge.after_fsync": 1,
+}
+"""The passage at which a process dies, far enough from the start that events are under way."""
+
+AT_START = (
+    "config.migrate.before_commit",
+    "config.activate.before_commit",
+    "config.activate.after_commit",
+    "state.migrate.before",
+    "state.migrate.after",
+)
+"""These end ``serve`` itself, before it listens."""
+
+ELSEWHERE = {
+    "config.forget.before_commit": "no part of serve; tests/unit/workspace kills there",
+}
+
+
+def test_every_failpoint_has_its_case() -> None:
+    """A failpoint that is new must be put on one of the lists."""
+    package = Path(trunkline.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        text = path.read_text("utf-8")
+        found |= set(re.findall(r'failpoint\("([^"]+)"\)', text))
+        if "_failpoint_prefix +" in text:
+            prefixes = {"dedupe.flush", "dedupe.merge"}
+            found |= {prefix + end for prefix in prefixes for end in re.findall(r'_prefix \+ "([^"]+)"', text)}
+    assert found == {*UNDER_LOAD, *AT_START, *ELSEWHERE}
+
+
+def make(make_server: MakeServer, sink: Sink) -> Server:
+    config = workspace([source("web")], [webhook("hook", sink.place("hook").url, ["web"])])
+    return make_server(config, settings=SETTINGS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNDER_LOAD)
+def test_a_kill_under_load_loses_nothing(name: str, tmp_path: Path, sink: Sink, make_server: MakeServer) -> None:
+    """The process dies there; the whole tree is killed on the spot and started without the failpoint."""
+    hook = sink.place("hook")
+    server = make(make_server, sink)
+    server.start(failpoints=f"{name}=kill@{UNDER_LOAD[name]}")
+    with DiskProbe(tmp_path) as probe, Load(server.port, "wk_web", "e", events_per_s=EVENTS_PER_S, batch=20) as load:
+        wait_until(lambda: "child.died" in server.log_text(), lambda: f"{name} is passed\n{server.log_tail()}")
+        server.kill()
+        deaths = server.log_text().count("child.died") + 1
+        server.balanced_books()
+        server.start()
+        acked = len(load.acked)
+        wait_until(lambda: len(load.acked) > acked, "load is taken again")
+    books = server.wait_until_drained()
+    assert set(load.acked) <= hook.ids(), f"lost: {sorted(set(load.acked) - hook.ids())[:5]}"
+    assert hook.ids() <= set(load.sent)
+    assert books.destinations["hook"].delivered == len(hook.ids())
+    bound = most_doubles(CONCURRENCY, EVENTS_PER_S, probe.longest_s) * deaths
+    print(f"{name}: {len(load.acked)} acked, {deaths} deaths, {hook.doubles()} doubles, bound {bound}")
+    assert hook.doubles() <= bound
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AT_START)
+def test_a_kill_at_the_first_start_leaves_nothing_half_made(name: str, sink: Sink, make_server: MakeServer) -> None:
+    hook = sink.place("hook")
+    server = make(make_server, sink)
+    server.spawn(failpoints=f"{name}=kill@1")
+    assert server.wait_for_end() != 0
+    server.start()
+    server.send("wk_web", {"type": "track", "event": "E", "userId": "u", "messageId": "m1"})
+    books = server.wait_until_drained("hook")
+    assert (books.destinations["hook"].delivered, hook.taken) == (1, {"m1": 1})

@@ -34,6 +34,7 @@ from trunkline.ingest.pixel import BadPixel, pixel_body
 from trunkline.ingest.responses import (
     NOT_FOUND,
     PIXEL,
+    RESPOND_KEY,
     SUCCESS,
     Answer,
     Send,
@@ -153,6 +154,10 @@ class IngestApp:
             _logger.exception("A request to %s failed in an unforeseen way.", scope["path"])
             answer = refusal(500, "internal_error", "The server failed; the event was not taken.")
         self._metrics.requests[label, answer.status] += 1
+        if origin is None and method == "POST":
+            respond = scope.get(RESPOND_KEY)
+            if respond is not None and respond(answer.head, answer.body):
+                return
         await answer.send(send, origin)
 
     async def _post(self, route: _Route, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Answer:

@@ -7,7 +7,6 @@ are durable.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -28,8 +27,7 @@ from trunkline.spec.verdicts import judge
 from trunkline.workspace.model import Snapshot, Source
 
 
-@dataclass(slots=True)
-class Caller:
+class Caller(msgspec.Struct, gc=False):
     """Who sent a request: the write key of the header, the address, the ``User-Agent``."""
 
     header_key: str | None
@@ -37,16 +35,15 @@ class Caller:
     user_agent: str | None
 
 
-@dataclass(slots=True)
-class Taken:
+class Taken(msgspec.Struct):
     """What a request brought. ``rejected`` are (index, code) of events refused one by one.
 
     ``unknown_events`` belong to no source and are recorded nowhere; ``disabled`` tells that a source was disabled;
     ``code`` is what the request as a whole has to say.
     """
 
-    records: list[NewRecord] = field(default_factory=list)
-    rejected: list[tuple[int, str]] = field(default_factory=list)
+    records: list[NewRecord] = []
+    rejected: list[tuple[int, str]] = []
     events: int = 0
     objects: int = 0
     unknown_events: int = 0
@@ -206,11 +203,11 @@ class Intake:
 
     def _finish(self, taken: Taken, chunks: list[IngestedChunk]) -> None:
         for chunk in chunks:
-            counts = chunk.counts()
-            if counts:
-                taken.events += len(chunk.events)
-                taken.objects += len(chunk.objects)
-                taken.records.append(NewRecord(encode_chunk(chunk), counts))
+            events, objects = len(chunk.events), len(chunk.objects)
+            if events or objects or chunk.rejections:
+                taken.events += events
+                taken.objects += objects
+                taken.records.append(NewRecord(encode_chunk(chunk), chunk.counts()))
         if taken.rejected and taken.code is None:
             taken.code = codes.MULTI_USER_ERROR if taken.events else codes.EMPTY_BATCH_RESULT
 

@@ -19,6 +19,9 @@ Headers = list[tuple[bytes, bytes]]
 GIF: Final = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """One transparent pixel."""
 
+RESPOND_KEY: Final = "trunkline.respond"
+"""In the scope of our own server: ``respond(head, body) -> bool``, a whole answer at once and without a coroutine.
+False: not possible now, send it the usual way."""
 HEAD_KEY: Final = "trunkline.head"
 """In the start message of a whole answer of ours: its status line and headers as bytes, for our own server."""
 
@@ -32,18 +35,19 @@ _MAX_LISTED: Final = 100
 class Answer:
     """A status, headers and a body. ``message`` is the ASGI start for callers without an Origin."""
 
-    __slots__ = ("_end", "_start", "body", "headers", "status")
+    __slots__ = ("_end", "_start", "body", "head", "headers", "status")
 
     def __init__(self, status: int, body: bytes, headers: Headers | None = None, *, content_type: bytes = b"") -> None:
         self.status = status
         self.body = body
         kind = (b"content-type", content_type) if content_type else _JSON
         self.headers: Headers = [kind, (b"content-length", b"%d" % len(body)), *(headers or [])]
+        self.head = _head(status, self.headers)
         self._start: Message = {
             "type": "http.response.start",
             "status": status,
             "headers": self.headers,
-            HEAD_KEY: _head(status, self.headers),
+            HEAD_KEY: self.head,
         }
         self._end: Message = {"type": "http.response.body", "body": body}
 

@@ -24,7 +24,7 @@ from trunkline.ingest.app import AsgiApp
 from trunkline.ingest.body import COMPLETE_KEY
 from trunkline.ingest.metrics import IngestMetrics
 from trunkline.ingest.options import IngestOptions
-from trunkline.ingest.responses import HEAD_KEY, Answer, refusal, retry_later
+from trunkline.ingest.responses import HEAD_KEY, RESPOND_KEY, Answer, refusal, retry_later
 
 _BACKLOG: Final = 4096
 _TICK_S: Final = 1.0
@@ -130,14 +130,8 @@ class _Cycle(RequestResponseCycle):
         held = self._held
         if held is not None:
             self._held = None
-            if self.disconnected:
-                return
-            self.transport.write(held + message["body"])
-            self.response_complete = True
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
+            if not self.disconnected:
+                self._finish(held + message["body"])
             return
         head: bytes | None = message.get(HEAD_KEY)
         if head is None or self.response_started or self.scope["method"] == "HEAD":
@@ -147,9 +141,28 @@ class _Cycle(RequestResponseCycle):
             await self.flow.drain()
         self.response_started = True
         self.waiting_for_100_continue = False
-        (_, date), *_ = self.default_headers
+        self._held = self._complete_head(head)
+
+    def respond(self, head: bytes, body: bytes) -> bool:
+        """See :data:`trunkline.ingest.responses.RESPOND_KEY`."""
+        if self.response_started or self.flow.write_paused or self.disconnected:
+            return False
+        self.response_started = True
+        self._finish(self._complete_head(head) + body)
+        return True
+
+    def _complete_head(self, head: bytes) -> bytes:
+        date = self.default_headers[0][1]
         end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
-        self._held = b"%bdate: %b%b" % (head, date, end)
+        return b"%bdate: %b%b" % (head, date, end)
+
+    def _finish(self, data: bytes) -> None:
+        self.transport.write(data)
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 class _Protocol(HttpToolsProtocol):
@@ -253,7 +266,7 @@ class _Protocol(HttpToolsProtocol):
         scope["raw_path"] = raw_path
         scope["query_string"] = url.query or b""
         earlier = cast("_Cycle | None", self.cycle)
-        self.cycle = _Cycle(
+        self.cycle = cycle = _Cycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -266,6 +279,7 @@ class _Protocol(HttpToolsProtocol):
             keep_alive=http_version != "1.0" and parser.should_keep_alive() and not self._owner.stopping,
             on_response=self.on_response_complete,
         )
+        scope[RESPOND_KEY] = cycle.respond
         if earlier is None or earlier.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:

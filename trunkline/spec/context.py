@@ -35,22 +35,23 @@ class ObjectMemory:
     def __init__(self, entries: int = 2048, max_bytes: int = 2048) -> None:
         self._entries = entries
         self._max_bytes = max_bytes
-        self._young: dict[bytes, int] = {}
+        self.proved: dict[bytes, int] = {}
+        """Facts of the objects seen last; what is not here may still be known to :meth:`facts`."""
         self._old: dict[bytes, int] = {}
 
     def facts(self, text: bytes) -> int:
         """Facts about an object as bits. Raises NotAnObject, InvalidJson."""
-        facts = self._young.get(text)
+        facts = self.proved.get(text)
         if facts is not None:
             return facts
         facts = self._old.get(text)
         if facts is None:
             facts = _find_facts(text)
         if len(text) <= self._max_bytes:
-            if len(self._young) >= self._entries:
-                self._old = self._young
-                self._young = {}
-            self._young[text] = facts
+            if len(self.proved) >= self._entries:
+                self._old = self.proved.copy()
+                self.proved.clear()
+            self.proved[text] = facts
         return facts
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from trunkline.spec import codes
 from trunkline.spec.context import (
@@ -39,10 +39,14 @@ from trunkline.spec.message_ids import new_message_id, shorten_message_id
 from trunkline.spec.strict_json import load_unique
 from trunkline.spec.timestamps import format_timestamp, is_canonical, parse_timestamp
 
-_LEAST_PROPERTY_BYTES: Final = 5
+_MANY_PROPERTIES_BYTES: Final = 5 * MAX_PROPERTIES
+"""A smaller object can't hold too many properties."""
 _EMPTY_OBJECT: Final = Raw(b"{}")
 _decode_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
+_MAX_MEMBERS: Final = 4096
+_members: dict[tuple[bytes, str], bytes] = {}
+"""Addresses and user agents as members of a context: a client that sends once sends again."""
 
 
 class Arrival:
@@ -58,6 +62,7 @@ class Arrival:
         "_integrations",
         "_sent_at",
         "_sent_at_text",
+        "_shared_integrations",
         "_skew",
         "_unchecked",
         "_user_agent",
@@ -87,6 +92,7 @@ class Arrival:
         self._unchecked: list[bytes] = []
         self._context = context
         self._integrations = integrations
+        self._shared_integrations = _EMPTY_OBJECT if integrations is None else Raw(integrations)
         self._sent_at_text = sent_at
         self._sent_at = parse_timestamp(sent_at) if sent_at else None
         self._skew = None if self._sent_at is None else self.received_at - self._sent_at
@@ -97,28 +103,40 @@ class Arrival:
         Call it for events that :func:`trunkline.spec.verdicts.judge` let pass; changes ``decoded`` in place.
         Raises InvalidJson (a key occurs twice), but leaves some of that to :meth:`check`.
         """
+        # The usual case of each field stands here and not in a method: a call costs as much as the work.
         event = decoded.event
-        if event.properties is not UNSET and not self._keep_object(event, "properties", decoded.checked):
-            return codes.PROPERTIES_NOT_OBJECT
-        if event.traits is not UNSET and not self._keep_object(event, "traits", decoded.checked):
-            return codes.TRAITS_NOT_OBJECT
-        memory = self.memory
+        extra = decoded.extra
+        proved = self.memory.proved
+        raw = event.properties
+        if raw is not UNSET:
+            text = bytes(raw)
+            if text[0] == 0x7B and len(text) < _MANY_PROPERTIES_BYTES:
+                self._unchecked.append(text)
+            elif not self._keep_unusual(event, "properties", text):
+                return codes.PROPERTIES_NOT_OBJECT
+        raw = event.traits
+        if raw is not UNSET:
+            text = bytes(raw)
+            if text[0] == 0x7B:
+                self._unchecked.append(text)
+            elif not self._keep_unusual(event, "traits", text):
+                return codes.TRAITS_NOT_OBJECT
         try:
-            integrations = event.integrations
-            if integrations is UNSET or self._integrations is not None:
-                event.integrations = self._merged_integrations(integrations)
-            else:
-                text = bytes(integrations)
-                if text != b"{}":
-                    if text == b"null":
-                        event.integrations = _EMPTY_OBJECT
-                    else:
-                        memory.facts(text)
-            event.context = Raw(self._complete_context(event.context, client_side))
+            raw = event.integrations
+            if raw is UNSET:
+                event.integrations = self._shared_integrations
+            elif self._integrations is not None or bytes(raw) not in proved:
+                event.integrations = self._merged_integrations(bytes(raw))
+            raw = event.context
+            text = self._context or b"{}" if raw is UNSET else bytes(raw)
+            complete = proved.get(text, 0) & (HAS_LIBRARY | DIRECT) == HAS_LIBRARY
+            if client_side or not complete or self._context is not None:
+                event.context = Raw(self._complete_context(text, client_side))
         except NotAnObject:
             return codes.BAD_REQUEST
-        if event._metadata is not UNSET and not decoded.checked:
-            self._check_metadata(bytes(event._metadata))
+        raw = event._metadata
+        if raw is not UNSET and not decoded.checked and (text := bytes(raw)) not in proved:
+            self._check_metadata(text)
         has_own_id = True
         message_id = event.messageId
         if not message_id:
@@ -128,20 +146,17 @@ class Arrival:
             event.messageId = message_id = shorten_message_id(message_id)
         self._set_times(event)
         event.writeKey = UNSET
-        return encode_event(event, decoded.extra), message_id, has_own_id
+        return encode_event(event, extra) if extra else _encode(event), message_id, has_own_id
 
-    def _keep_object(self, event: Event, name: str, checked: bool) -> bool:
-        """Check ``properties`` or ``traits``; False if it is neither an object nor null."""
-        text = bytes(getattr(event, name))
+    def _keep_unusual(self, event: Event, name: str, text: bytes) -> bool:
+        """``properties`` or ``traits`` that are no object, or large; False if they are neither an object nor null."""
         if text[0] != 0x7B:
             setattr(event, name, UNSET)
             return text == b"null"
-        if not checked:
-            self._unchecked.append(text)
-        if len(text) > _LEAST_PROPERTY_BYTES * MAX_PROPERTIES and name == "properties":
-            members = list(_decode_fields(text).items())
-            if len(members) > MAX_PROPERTIES:
-                event.properties = Raw(_encode(dict(members[:MAX_PROPERTIES])))
+        self._unchecked.append(text)
+        members = list(_decode_fields(text).items())
+        if len(members) > MAX_PROPERTIES:
+            event.properties = Raw(_encode(dict(members[:MAX_PROPERTIES])))
         return True
 
     def check(self) -> None:
@@ -149,8 +164,9 @@ class Arrival:
 
         Many small objects are cheaper to check in one piece. Raises InvalidJson.
         """
-        if self._unchecked:
-            load_unique(b"[%b]" % b",".join(self._unchecked))
+        unchecked = self._unchecked
+        if unchecked:
+            load_unique(unchecked[0] if len(unchecked) == 1 else b"[%b]" % b",".join(unchecked))
             self._unchecked = []
 
     def _check_metadata(self, text: bytes) -> None:
@@ -159,30 +175,26 @@ class Arrival:
         else:
             self._unchecked.append(text)
 
-    def _merged_integrations(self, own: Raw | UnsetType) -> Raw:
-        text = b"null" if isinstance(own, UnsetType) else bytes(own)
-        shared = self._integrations
-        if text == b"null" or text == b"{}":
-            return _EMPTY_OBJECT if shared is None else Raw(shared)
-        self.memory.facts(text)
-        return Raw(text if shared is None else _merge(shared, text))
+    def _merged_integrations(self, own: bytes) -> Raw:
+        if own == b"null":
+            return self._shared_integrations
+        self.memory.facts(own)
+        return Raw(own if self._integrations is None else _merge(self._integrations, own))
 
-    def _complete_context(self, own: Raw | UnsetType, client_side: bool) -> bytes:
-        text = b"null" if isinstance(own, UnsetType) else bytes(own)
+    def _complete_context(self, own: bytes, client_side: bool) -> bytes:
+        text = b"{}" if own == b"null" else own
         shared = self._context
-        if text == b"null":
-            text = b"{}"
-        if shared is not None:
+        if shared is not None and own is not shared:
             self.memory.facts(text)
-            text = shared if text == b"{}" else _merge(shared, text)
+            text = _merge(shared, text)
         facts = self.memory.facts(text)
         if facts & HAS_LIBRARY and not client_side and not facts & DIRECT:
             return text
         members = [] if facts & HAS_LIBRARY else [UNKNOWN_LIBRARY]
         if self._client_ip and not facts & HAS_IP and (client_side or facts & DIRECT):
-            members.append(b'"ip":' + _encode(self._client_ip))
+            members.append(_member(b'"ip":', self._client_ip))
         if self._user_agent and client_side and not facts & HAS_USER_AGENT:
-            members.append(b'"userAgent":' + _encode(self._user_agent))
+            members.append(_member(b'"userAgent":', self._user_agent))
         if not members:
             return text
         return append_members(text, b",".join(members), bool(facts & EMPTY))
@@ -226,6 +238,17 @@ def _spell(text: str, time: int) -> str:
         return format_timestamp(time)
     except OverflowError:
         return text
+
+
+def _member(name: bytes, value: str) -> bytes:
+    member = _members.get((name, value))
+    if member is None:
+        member = name + _encode(value)
+        if len(_members) >= _MAX_MEMBERS:
+            _members.clear()
+        if len(member) < 512:
+            _members[name, value] = member
+    return member
 
 
 def _merge(shared: bytes, own: bytes) -> bytes:

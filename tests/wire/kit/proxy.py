@@ -63,6 +63,8 @@ class FaultProxy:
         self._upstream = f"http://127.0.0.1:{upstream_port}"
         self._faults: deque[Fault] = deque()
         self.recorded: list[Recorded] = []
+        self.cut_off = False
+        """While this holds, event requests that meet no fault lose their connection and never reach the product."""
         self.port = loop.run(self._start())
         self.address = f"http://127.0.0.1:{self.port}"
 
@@ -99,6 +101,8 @@ class FaultProxy:
         fault = self._faults.popleft() if request.method == "POST" and self._faults else None
         if isinstance(fault, Refuse):
             response: web.Response | None = _refusal(fault)
+        elif fault is None and self.cut_off and request.method == "POST":
+            response = None
         else:
             try:
                 response = await self._forward(request, body)

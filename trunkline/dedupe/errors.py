@@ -2,8 +2,8 @@
 
 ::
 
-    DedupeError          base; also for a wrong secret and for I/O errors, naming the file
-    ├── DedupeCorrupt    a checksum, a size or a format version is wrong; names the file and how to mend it
+    DedupeError          base; also for I/O errors, naming the file
+    ├── DedupeCorrupt    a checksum, a size, a format version or the secret is wrong; names the file and the mend
     ├── DedupeFull       the disk has no room for a flush that was waited for; nothing is lost
     └── DedupeLocked     another process has the index open
 """

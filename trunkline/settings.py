@@ -265,7 +265,7 @@ class Settings:
         "Size of one file of the event log; space is freed by the file.",
     )
     dedupe_memtable_keys: int = _setting(
-        1_000_000,
+        250_000,
         "integer",
         _whole(1000, 100_000_000),
         "Message ids that the dedupe index holds in memory before it writes them to a file. More is faster "

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from trunkline.clock import Clock
-from trunkline.dedupe import DedupeIndex
+from trunkline.dedupe import DedupeError, DedupeIndex
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.dispatch import Dispatcher
 from trunkline.delivery.egress import EgressPolicy
@@ -84,6 +84,8 @@ class Worker:
         self._client = GuardedClient(lambda: self._policy, timeout_s=parts.settings.send_timeout_s)
         self._dispatcher = Dispatcher(self._make_lane, self._sender_factory, self._committed_accepted)
         self._snapshot: Snapshot | None = None
+        self._keys_unrecorded = False
+        self._reached_ms = 0
         slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
         slugs |= {destination for destination, _ in state.lanes} | {destination for destination, _ in state.row_counts}
         for slug in sorted(slugs):
@@ -131,6 +133,11 @@ class Worker:
         for reader in self._readers.values():
             reader.close()
         self._append_thread.shutdown()
+        if not self._keys_unrecorded and self._parts.dedupe.unflushed:
+            try:
+                self._parts.dedupe.flush(str(self._dispatcher.position), wait=True)
+            except DedupeError as error:
+                _log.warning("dedupe.not_flushed", error=str(error))  # the next start reads the envelopes again
 
     # -- recovery ------------------------------------------------------------------------------------------------
 
@@ -171,6 +178,7 @@ class Worker:
             for placed in reader.read(_READ_BYTES):
                 if placed.position >= checkpoint:
                     self._parts.dedupe.restore(placed.envelope.dedupe_keys, placed.envelope.dedupe_times_ms)
+                    self._flush_dedupe(placed.next_position)
                 if placed.position >= self._dispatcher.position:
                     self._apply(placed)
             await asyncio.sleep(0)
@@ -206,14 +214,21 @@ class Worker:
         if any(chunk.source not in self._snapshot.sources for _, chunk in taken):
             # Ingest may have taken up a newer snapshot first: its events must find its connections open.
             self._activate(await asyncio.to_thread(self._parts.snapshot))
+        self._keys_unrecorded = True
         envelope = self._stage.build(partition, taken, epoch=self._epoch, snapshot=self._snapshot.version)
         position = await self._append(appender, envelope)
         if position is None:
             return False
+        self._keys_unrecorded = False
         self._apply(PlacedEnvelope(position, appender.head, envelope))
-        if self._parts.dedupe.should_flush:
-            self._parts.dedupe.flush(str(self._dispatcher.position))
+        self._reached_ms = max(self._reached_ms, taken[-1][1].received_at_ms)
+        self._flush_dedupe(self._dispatcher.position)
         return True
+
+    def _flush_dedupe(self, position: int) -> None:
+        """Only between envelopes: every key in the index must be in an envelope below ``position``."""
+        if self._parts.dedupe.should_flush:
+            self._parts.dedupe.flush(str(position))
 
     async def _append(self, appender: Appender, envelope: Envelope) -> int | None:
         """Make the envelope durable, however long it takes: its dedupe keys are in the index already, so another one
@@ -320,7 +335,8 @@ class Worker:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             now_ms = self._parts.clock.now_ms()
-            self._parts.dedupe.expire(now_ms)
+            # By the time that the events have reached, not ours: a backlog must still find its past.
+            self._parts.dedupe.expire(self._reached_ms)
             checkpoint = int(self._parts.dedupe.checkpoint or 0)
             behind = [lane.oldest_position for lane in self._dispatcher.lanes.values()]
             consumed = min([self._committed_accepted, checkpoint, *(p for p in behind if p is not None)])

@@ -123,3 +123,11 @@ def wire(tmp_path_factory: pytest.TempPathFactory, loop: BackgroundLoop) -> Iter
         assert running.product.stop() == 0, running.product.log_tail()
     finally:
         running.close()
+
+
+@pytest.fixture(scope="module")
+def browser_sdk(wire: Wire) -> None:
+    """The server has Segment's browser SDK to serve."""
+    problem = wire.product.fetch_browser_sdk()
+    if problem is not None:
+        unavailable(f"the browser SDK can't be fetched here: {problem}")

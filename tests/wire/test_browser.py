@@ -14,8 +14,7 @@ CALL = {"type": "track", "event": "Loaded", "properties": {"number": 1}}
 
 
 @pytest.fixture
-def address(wire: Wire) -> str:
-    wire.product.fetch_browser_sdk()
+def address(wire: Wire, browser_sdk: None) -> str:
     return wire.proxies["browser"].address
 
 

@@ -27,7 +27,7 @@ def client(request: pytest.FixtureRequest, wire: Wire, sdk: Sdk) -> Iterator[Cli
     if sdk is sdks.BROWSER:
         chromium: Chromium = request.getfixturevalue("chromium")
         pages: Pages = request.getfixturevalue("pages")
-        wire.product.fetch_browser_sdk()
+        request.getfixturevalue("browser_sdk")
         running = chromium.open(pages.add("stock", f"<script>{stock_snippet(sdk.write_key, address)}</script>"))
     else:
         if sdk.needs_node:

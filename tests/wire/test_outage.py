@@ -33,9 +33,8 @@ class Storm:
 
 
 @pytest.fixture(scope="module")
-def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages) -> Iterator[Storm]:
+def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, browser_sdk: None) -> Iterator[Storm]:
     """All SDKs go through the same outage together, each behind a proxy of its own."""
-    wire.product.fetch_browser_sdk()
     addresses = {name: proxy.address for name, proxy in wire.proxies.items()}
     with ExitStack() as stack:
         clients: list[Client] = [stack.enter_context(closing(each)) for each in open_all(sdks.PROGRAMS, addresses)]

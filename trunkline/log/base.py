@@ -24,6 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 INGESTED = "ingested"
 ACCEPTED = "accepted"
 
@@ -44,16 +46,14 @@ class LogCorrupt(LogError):
     """A checksum, a format version or the chain of totals is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecord:
+class NewRecord(msgspec.Struct, frozen=True, gc=False):
     """What is appended: the payload and how many units it holds by key."""
 
     payload: bytes
     counts: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What is read back. ``next_position`` is the cursor behind this record."""
 
     position: int
@@ -62,8 +62,7 @@ class Record:
     counts: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class RecordIndex:
+class RecordIndex(msgspec.Struct, frozen=True, gc=False):
     """A record without its payload: enough to count it."""
 
     position: int
@@ -141,9 +140,7 @@ class EventLog(Protocol):
         """Problems found in the retained records: checksums of headers, chain of totals, gaps. Empty = sound."""
         ...
 
-    def retain(
-        self, topic: str, partition: str, *, consumed: int, older_than_ms: int, max_bytes: int
-    ) -> int:
+    def retain(self, topic: str, partition: str, *, consumed: int, older_than_ms: int, max_bytes: int) -> int:
         """Drop old segments; return the bytes freed.
 
         Only whole segments below ``consumed`` go (every consumer has passed them), and of these only those whose

@@ -22,7 +22,7 @@ from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.destinations.kit import Sender, Surroundings
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.failpoints import failpoint
-from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogError, NewRecord
+from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogFull, NewRecord
 from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
 from trunkline.runtime.connections import Connections
 from trunkline.runtime.layout import DataDir
@@ -231,15 +231,18 @@ class Worker:
             self._parts.dedupe.flush(str(position))
 
     async def _append(self, appender: Appender, envelope: Envelope) -> int | None:
-        """Make the envelope durable, however long it takes: its dedupe keys are in the index already, so another one
-        must not be built for the range. None only when stopped before it could be."""
+        """Make the envelope durable, however long the disk stays full: its dedupe keys are in the index already, so
+        another one must not be built for the range. None only when stopped before it could be.
+
+        Any other LogError ends the worker: what is durable then is found out by its successor.
+        """
         record = NewRecord(encode_envelope(envelope), envelope.counts())
         loop = asyncio.get_running_loop()
         while True:
             failpoint("worker.envelope.before_append")
             try:
                 [position] = await loop.run_in_executor(self._append_thread, appender.append, [record])
-            except LogError as error:
+            except LogFull as error:
                 _log.error("accepted.append_failed", error=str(error))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(APPEND_RETRY_S):

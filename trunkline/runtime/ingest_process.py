@@ -20,8 +20,8 @@ from trunkline.ingest.unknown_keys import UnknownKeys
 from trunkline.log.base import INGESTED, Appender
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.metrics import PUBLISH_INTERVAL_S, Publisher
-from trunkline.runtime.child import ChildArguments, Signals
 from trunkline.runtime.layout import DataDir
+from trunkline.runtime.lifecycle import ChildArguments, Signals
 from trunkline.runtime.ownership import patiently
 from trunkline.runtime.probes import HealthReport, health_app, metrics_app
 from trunkline.runtime.wake import Waker

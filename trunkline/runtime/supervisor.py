@@ -19,8 +19,8 @@ import structlog
 
 from trunkline.clock import Clock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
-from trunkline.runtime.child import RELOAD_SIGNAL, ChildArguments
 from trunkline.runtime.layout import DataDir
+from trunkline.runtime.lifecycle import RELOAD_SIGNAL, ChildArguments
 from trunkline.secrets import Secrets
 from trunkline.settings import Settings
 from trunkline.state.base import StateError, StateTooNew

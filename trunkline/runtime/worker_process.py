@@ -14,8 +14,8 @@ from trunkline.files import write_atomically
 from trunkline.log.base import ACCEPTED
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.metrics import Publisher, WorkerMetrics
-from trunkline.runtime.child import ChildArguments, Signals
 from trunkline.runtime.layout import DataDir
+from trunkline.runtime.lifecycle import ChildArguments, Signals
 from trunkline.runtime.ownership import patiently
 from trunkline.runtime.wake import Waiter
 from trunkline.runtime.worker import PARTITION, Parts, Worker

@@ -136,6 +136,17 @@ def test_a_body_of_ten_gigabytes(surface: Surface, chunked: bool) -> None:
     assert memory_bytes() - before < 64 * 2**20
 
 
+@pytest.mark.parametrize(("path", "status"), [("/v1/nothing", 404), ("/v1/pixel/page", 405)])
+def test_a_large_body_that_nobody_reads(surface: Surface, path: str, status: int) -> None:
+    client = surface.client()
+    client.send(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {10**10}\r\n\r\n".encode() + b"x" * 1000)
+    answer = client.read_answer()
+    assert_refused(answer, status, "")
+    assert answer.headers["connection"] == "close"
+    with pytest.raises(ServerClosed):
+        client.read_answer()
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_answer_to_a_body_that_is_too_large_can_be_read(surface: Surface, chunked: bool) -> None:
     """A client that sends all of 3 MB before it reads, as simple clients do."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 from trunkline.clock import Clock
 from trunkline.ingest.auth import Callers, Credentials
 from trunkline.ingest.body import (
+    COMPLETE_KEY,
     BodyEncoding,
     BodyError,
     BodyReader,
@@ -137,7 +138,7 @@ class IngestApp:
         try:
             if method == "POST":
                 if label == "pixel":
-                    answer = self._wrong_method(route)
+                    answer = _without_body(self._wrong_method(route), scope)
                 else:
                     answer = await self._post(route, scope, headers, receive)
             elif method == "GET" and label == "pixel":
@@ -145,7 +146,7 @@ class IngestApp:
             elif method == "OPTIONS":
                 answer = preflight(headers, route.methods)
             else:
-                answer = self._wrong_method(route)
+                answer = _without_body(self._wrong_method(route), scope)
         except BodyError as error:
             await self._refuse_body(error, route, receive, send, origin)
             return
@@ -164,7 +165,13 @@ class IngestApp:
         length = headers.get(b"content-length")
         if length is not None and len(length) > 5 and int(length) > route.max_bytes + 1024:
             raise BodyTooLarge
-        body = await self._reader.read(scope, receive, headers.get(b"content-encoding"), route.max_bytes)
+        encoding = headers.get(b"content-encoding")
+        if encoding is None and COMPLETE_KEY in scope:
+            body: bytes = (await receive()).get("body", b"")
+            if len(body) > route.max_bytes:
+                raise BodyTooLarge
+        else:
+            body = await self._reader.read(scope, receive, encoding, route.max_bytes)
         label = route.label
         if label == "counters":
             self._metrics.client_counters += 1
@@ -290,7 +297,15 @@ class IngestApp:
         else:
             answer = NOT_FOUND
         self._metrics.requests["other", answer.status] += 1
-        await answer.send(send, origin)
+        await _without_body(answer, scope).send(send, origin)
+
+
+def _without_body(answer: Answer, scope: Scope) -> Answer:
+    """The answer to a request whose body nobody reads: if it is still on its way, the connection is closed."""
+    if COMPLETE_KEY in scope or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return answer
+    kind, _, *more = answer.headers
+    return Answer(answer.status, answer.body, [*more, (b"connection", b"close")], content_type=kind[1])
 
 
 async def _drain(receive: Receive) -> None:

@@ -23,7 +23,8 @@ RESPOND_KEY: Final = "trunkline.respond"
 """In the scope of our own server: ``respond(head, body) -> bool``, a whole answer at once and without a coroutine.
 False: not possible now, send it the usual way."""
 HEAD_KEY: Final = "trunkline.head"
-"""In the start message of a whole answer of ours: its status line and headers as bytes, for our own server."""
+"""In the start message of a whole answer of ours: its status line and headers as bytes, for our own server.
+``connection: close`` must be the last of them."""
 
 _JSON: Final = (b"content-type", b"application/json")
 _SAFE_VALUE: Final = re.compile(rb"[\x20-\x7e]{1,2048}")
@@ -56,7 +57,8 @@ class Answer:
         if origin is None:
             await send(self._start)
         else:
-            headers = self.headers + cors_headers(origin)
+            # In front, because what closes the connection must stay at the end.
+            headers = cors_headers(origin) + self.headers
             head = _head(self.status, headers)
             await send({"type": "http.response.start", "status": self.status, "headers": headers, HEAD_KEY: head})
         await send(self._end)

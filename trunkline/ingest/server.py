@@ -28,6 +28,7 @@ from trunkline.ingest.responses import HEAD_KEY, RESPOND_KEY, Answer, refusal, r
 
 _BACKLOG: Final = 4096
 _TICK_S: Final = 1.0
+_CLOSE: Final = b"\r\nconnection: close\r\n"
 _UPGRADE_HEADERS: Final = (b"upgrade", b"connection", b"http2-settings")
 _MALFORMED: Final = refusal(400, "invalid_request", "This is no valid HTTP request.")
 _HEADERS_TOO_LARGE: Final = refusal(431, "invalid_request", "The headers are too large.")
@@ -153,6 +154,9 @@ class _Cycle(RequestResponseCycle):
 
     def _complete_head(self, head: bytes) -> bytes:
         date = self.default_headers[0][1]
+        if head.endswith(_CLOSE):
+            self.keep_alive = False
+            return b"%bdate: %b\r\n\r\n" % (head, date)
         end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
         return b"%bdate: %b%b" % (head, date, end)
 

@@ -19,6 +19,7 @@ import msgspec
 import orjson
 
 _MSGSPEC_PREFIX: Final = "JSON is malformed: "
+_MAX_SHOWN: Final = 200
 _DUPLICATE: Final = re.compile(r'Detected duplicate key (".*") at line', re.DOTALL)
 
 
@@ -65,7 +66,7 @@ def load_unique(text: bytes) -> Any:
     except ValueError as error:
         found = _DUPLICATE.search(str(error))
         if found:
-            raise InvalidJson(f"malformed JSON: duplicate key {found[1]}") from None
+            raise InvalidJson(f"malformed JSON: duplicate key {found[1][:_MAX_SHOWN]}") from None
         raise explain(error) from None
     return value
 

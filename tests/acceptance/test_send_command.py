@@ -40,6 +40,13 @@ def send_file(server: Server, path: Path, *arguments: str | Path) -> subprocess.
     return send(server, "--file", path, *arguments)
 
 
+def send_command(server: Server, path: Path | str) -> list[str]:
+    return [
+        *(str(TRUNKLINE), "send", "--data-dir", str(server.data_dir), "--url", url_of(server)),
+        *("--file", str(path)),
+    ]
+
+
 def event(number: int, **more: Any) -> dict[str, Any]:
     """An archived event. Every third has no messageId of its own."""
     own_id = {} if number % 3 == 0 else {"messageId": f"m{number}"}
@@ -191,18 +198,7 @@ def test_bad_lines_are_named_and_kept_and_stop_nothing(served: Server, sink: Sin
 def test_from_standard_input_with_a_state_file(served: Server, sink: Sink, tmp_path: Path) -> None:
     path, state = tmp_path / "events", tmp_path / "state"
     write_events(path, 0, 30)
-    command = [
-        TRUNKLINE,
-        "send",
-        "--data-dir",
-        served.data_dir,
-        "--url",
-        url_of(served),
-        "--file",
-        "-",
-        "--state",
-        state,
-    ]
+    command = [*send_command(served, "-"), "--state", str(state)]
     for _ in range(2):
         with path.open("rb") as stream:
             done = subprocess.run(command, stdin=stream, capture_output=True, text=True, timeout=60)
@@ -246,7 +242,7 @@ def test_a_run_that_is_cut_off_is_gone_on_with(
 ) -> None:
     path = tmp_path / "events"
     write_events(path, 0, 300)
-    command = [TRUNKLINE, "send", "--data-dir", served.data_dir, "--url", url_of(served), "--file", path]
+    command = send_command(served, path)
     process = subprocess.Popen(
         [*command, "--rate", "100"],
         stdin=subprocess.DEVNULL,
@@ -269,7 +265,7 @@ def test_a_run_that_is_cut_off_is_gone_on_with(
 def test_a_server_that_restarts_meanwhile_costs_no_event(served: Server, sink: Sink, tmp_path: Path) -> None:
     path = tmp_path / "events"
     write_events(path, 0, 300)
-    command = [TRUNKLINE, "send", "--data-dir", served.data_dir, "--url", url_of(served), "--file", path]
+    command = send_command(served, path)
     process = subprocess.Popen(
         [*command, "--rate", "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
     )

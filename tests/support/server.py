@@ -109,6 +109,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
                 env=environment,
+                umask=0o022,
             )
 
     def wait_until_up(self) -> None:

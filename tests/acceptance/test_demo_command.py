@@ -39,7 +39,7 @@ def run_demo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def numbers_of(line: str) -> dict[str, int]:
     """``sink: received 5, failed 0`` as a dictionary."""
-    return {name: int(count.replace(",", "")) for name, count in re.findall(r"([a-z ]+?) ([\d,]+\d|\d)", line)}
+    return {name.strip(): int(count.replace(",", "")) for name, count in re.findall(r"([a-z ]+?) ([\d,]+\d|\d)", line)}
 
 
 def test_plain_output_ends_with_books_that_balance_and_leaves_nothing(temporary: Path) -> None:
@@ -54,7 +54,6 @@ def test_plain_output_ends_with_books_that_balance_and_leaves_nothing(temporary:
     books = {line.split(":")[0]: numbers_of(line.split(":")[1]) for line in lines if ": received" in line}
     assert set(books) == {"inbox", "sink"}
     for book in books.values():
-        book = {name.strip(): count for name, count in book.items()}
         assert book["received"] == int(sent[1].replace(",", "")) > 100
         assert book["failed on ingest"] == int(sent[2])
         assert book["delivered"] == book["received"] - book["failed on ingest"] - book["filtered at source"]

@@ -18,14 +18,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
 
 import zstandard
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 MAX_LINE_BYTES: Final = 1 << 20
 """No event may be so long by far; it bounds the memory for a file that is not made of lines."""
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_READ_BYTES: Final = 1 << 14
 
 
 class FileProblem(Exception):
@@ -52,6 +56,39 @@ class Mark:
     fingerprint: str
 
 
+class _ZstdFile(io.RawIOBase):
+    """Decompressed content of a file of frames. The package's own reader takes a cut file for a whole one; this one
+    raises EOFError."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._within = False
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        while not self._ready:
+            packed = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._within = False
+            packed = packed or self._raw.read(_ZSTD_READ_BYTES)
+            if not packed:
+                if self._within:
+                    raise EOFError("the compressed content ends too early")
+                return 0
+            self._within = True
+            self._ready = memoryview(self._frame.decompress(packed))
+        view = memoryview(buffer).cast("B")
+        size_bytes = min(len(view), len(self._ready))
+        view[:size_bytes] = self._ready[:size_bytes]
+        self._ready = self._ready[size_bytes:]
+        return size_bytes
+
+
 class Lines:
     """One pass over the lines."""
 
@@ -71,8 +108,7 @@ class Lines:
         if head.startswith(_GZIP):
             self._stream = cast(BinaryIO, gzip.GzipFile(fileobj=self._raw))
         elif head == _ZSTD:
-            reader = zstandard.ZstdDecompressor().stream_reader(self._raw, read_across_frames=True)
-            self._stream = io.BufferedReader(cast(io.RawIOBase, reader), 1 << 18)
+            self._stream = io.BufferedReader(_ZstdFile(self._raw), 1 << 18)
 
     @property
     def read_bytes(self) -> int:

@@ -187,6 +187,16 @@ def test_slow_headers_are_cut(head: bytes) -> None:
         assert client.read_answer().status == 200, "an idle connection is no slow one"
 
 
+def test_idle_connections_are_closed() -> None:
+    with run_surface(IngestOptions(keep_alive_s=0.2)) as surface:
+        client = surface.client()
+        for _ in range(2):
+            client.send(request_bytes("POST", "/v1/track", GOOD))
+            assert client.read_answer().status == 200
+        with pytest.raises(ServerClosed):
+            client.read_answer()
+
+
 @pytest.mark.parametrize(
     "head",
     [

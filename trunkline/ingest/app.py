@@ -90,6 +90,10 @@ def _routes() -> dict[str, _Route]:
     return routes
 
 
+ROUTES: Final = _routes()
+"""What each path of the Tracking API means."""
+
+
 class IngestApp:
     """Callable as ``(scope, receive, send)``. Belongs to the event loop of its committer."""
 
@@ -113,7 +117,6 @@ class IngestApp:
         self._options = options
         self._cdn = cdn
         self._extra_routes = dict(extra_routes or {})
-        self._routes = _routes()
         self._credentials = Credentials()
         self._callers = Callers(options.trusted_proxies)
         self._reader = BodyReader(options.body_timeout_s, options.max_reading_bytes)
@@ -127,7 +130,7 @@ class IngestApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        route = self._routes.get(scope["path"])
+        route = ROUTES.get(scope["path"])
         if route is None:
             await self._other(scope, receive, send)
             return

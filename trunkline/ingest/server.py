@@ -1,7 +1,7 @@
 """The HTTP server of ingest: uvicorn's httptools protocol on our own listener, with the guards that it lacks.
 
 Added: a time for the headers of a request to arrive, a size for them, a number of connections, JSON in every refusal.
-One timer a second looks after all connections, so a request costs no timer of its own.
+One timer a second looks after all connections, so a request costs no timer of its own, not even for keep-alive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from trunkline.clock import Clock
-from trunkline.ingest.app import AsgiApp
+from trunkline.ingest.app import ROUTES, AsgiApp
 from trunkline.ingest.body import COMPLETE_KEY
 from trunkline.ingest.metrics import IngestMetrics
 from trunkline.ingest.options import IngestOptions
@@ -29,6 +29,7 @@ from trunkline.ingest.responses import HEAD_KEY, RESPOND_KEY, Answer, refusal, r
 _BACKLOG: Final = 4096
 _TICK_S: Final = 1.0
 _CLOSE: Final = b"\r\nconnection: close\r\n"
+_PLAIN_PATHS: Final = {path.encode(): path for path in ROUTES}
 _UPGRADE_HEADERS: Final = (b"upgrade", b"connection", b"http2-settings")
 _MALFORMED: Final = refusal(400, "invalid_request", "This is no valid HTTP request.")
 _HEADERS_TOO_LARGE: Final = refusal(431, "invalid_request", "The headers are too large.")
@@ -52,6 +53,8 @@ class IngestServer:
         self.metrics = metrics
         self.clock = clock
         self.stopping = False
+        self.now_s = clock.monotonic_s()
+        """Monotonic time of the last tick: exact enough for deadlines of seconds, and free."""
         self._on_tick = on_tick
         self._config = Config(
             cast("Any", app),
@@ -64,7 +67,6 @@ class IngestServer:
             log_config=None,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=int(self.options.keep_alive_s),
         )
         self._config.load()
         self._state = ServerState()
@@ -109,9 +111,9 @@ class IngestServer:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._set_date()
-        before_s = self.clock.monotonic_s() - self.options.header_timeout_s
+        self.now_s = self.clock.monotonic_s()
         for connection in list(self._state.connections):
-            cast("_Protocol", connection).refuse_if_silent_since(before_s)
+            cast("_Protocol", connection).look_after(self.now_s)
         if self._on_tick is not None:
             self._on_tick()
         self._timer = loop.call_later(_TICK_S, self._tick, loop)
@@ -182,6 +184,7 @@ class _Protocol(HttpToolsProtocol):
         self._max_header_bytes = owner.options.max_header_bytes
         self._header_bytes = 0
         self._waiting_since_s: float | None = None
+        self._idle_since_s: float | None = None
         self._refused = False
         self._upgrading = False
 
@@ -195,10 +198,9 @@ class _Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
-            self._waiting_since_s = self._owner.clock.monotonic_s()
+        if self._idle_since_s is not None:
+            self._idle_since_s = None
+            self._waiting_since_s = self._owner.now_s
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -221,15 +223,17 @@ class _Protocol(HttpToolsProtocol):
         self._header_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._count_header(len(url))
+        self.url += url
+        self._header_bytes += len(url)
+        if self._header_bytes > self._max_header_bytes:
+            raise ValueError("the request line is too large")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._count_header(len(name) + len(value) + 4)
-
-    def _count_header(self, size_bytes: int) -> None:
-        self._header_bytes += size_bytes
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > self._max_header_bytes:
             raise ValueError("the headers are too large")
 
@@ -263,12 +267,17 @@ class _Protocol(HttpToolsProtocol):
         scope = cast("dict[str, Any]", self.scope)
         scope["method"] = parser.get_method().decode("ascii")
         scope["http_version"] = http_version
-        url = httptools.parse_url(self.url)
-        raw_path: bytes = url.path
-        path = raw_path.decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
+        raw_path = self.url
+        if raw_path in _PLAIN_PATHS:
+            scope["path"] = _PLAIN_PATHS[raw_path]
+            scope["query_string"] = b""
+        else:
+            url = httptools.parse_url(raw_path)
+            raw_path = url.path
+            path = raw_path.decode("ascii")
+            scope["path"] = unquote(path) if "%" in path else path
+            scope["query_string"] = url.query or b""
         scope["raw_path"] = raw_path
-        scope["query_string"] = url.query or b""
         earlier = cast("_Cycle | None", self.cycle)
         self.cycle = cycle = _Cycle(
             scope=self.scope,
@@ -297,11 +306,25 @@ class _Protocol(HttpToolsProtocol):
         cast("dict[str, Any]", self.scope)[COMPLETE_KEY] = True
         super().on_message_complete()
 
-    def refuse_if_silent_since(self, before_s: float) -> None:
-        """Cut the connection if it has waited for the headers of a request since then."""
-        since_s = self._waiting_since_s
-        if since_s is not None and since_s < before_s and not self._refused:
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since_s = self._owner.now_s
+
+    def look_after(self, now_s: float) -> None:
+        """Once a second: cut a connection whose headers don't arrive, close one that is idle for long."""
+        options = self._owner.options
+        if self._refused:
+            return
+        if self._waiting_since_s is not None and now_s - self._waiting_since_s > options.header_timeout_s:
             self._refuse(_HEADERS_TOO_SLOW, "headers_too_slow")
+        elif self._idle_since_s is not None and now_s - self._idle_since_s > options.keep_alive_s:
+            self.transport.close()
 
     def _refuse(self, answer: Answer, reason: str) -> None:
         self._refused = True

@@ -73,11 +73,11 @@ def pages(loop: BackgroundLoop) -> Iterator[Pages]:
 
 
 @pytest.fixture(scope="session")
-def chromium(node_packages: None) -> Iterator[Chromium]:
+def chromium(node_packages: None, loop: BackgroundLoop) -> Iterator[Chromium]:
     executable = find_chromium()
     if executable is None:
         unavailable("no Chromium: apt-get install chromium-headless-shell")
-    browser = Chromium(executable)
+    browser = Chromium(loop, executable)
     yield browser
     browser.close()
 

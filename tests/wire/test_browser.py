@@ -50,7 +50,6 @@ def test_a_page_talks_to_no_one_but_us(
         expected = 2 if kind == "own page call" else 1
 
         def arrived() -> bool:
-            page.rest()
             return len(wire.sink.events("browser")) >= before + expected
 
         wait_until(arrived, "the calls at the webhook", timeout_s=30)
@@ -59,9 +58,9 @@ def test_a_page_talks_to_no_one_but_us(
         assert track["context"]["campaign"] == {"source": "wire", "name": "spring"}
         assert page.hosts_asked == {"localhost", "127.0.0.1"}
         assert page.output() == []
-        vendor = page.page.evaluate("() => window.analytics && window.analytics.vendor")
+        vendor = page.evaluate("window.analytics && window.analytics.vendor")
         assert vendor == (7 if "vendor" in kind else None)
-        left = page.page.evaluate("() => 'analytics' in window")
+        left = page.evaluate("'analytics' in window")
         assert left == (kind != "renamed"), "nothing of ours stays under a name that the page did not give"
     finally:
         page.close()
@@ -75,7 +74,6 @@ def test_queries_of_a_link_become_calls(wire: Wire, chromium: Chromium, pages: P
     try:
 
         def names() -> set[str]:
-            page.rest()
             return {str(event.get("event", event["type"])) for event in wire.sink.events("browser")[before:]}
 
         wait_until(lambda: names() >= {"Link Opened", "identify"}, lambda: f"both calls: {names()}", timeout_s=30)
@@ -96,10 +94,9 @@ def test_batches_are_sent_when_the_visitor_leaves(wire: Wire, chromium: Chromium
     try:
         for number in (1, 2, 3):
             page.call({**CALL, "properties": {"number": number}})
-        page.page.goto(pages.add("next", ""))
+        page.leave_for(pages.add("next", ""))
 
         def numbers() -> list[int]:
-            page.rest()
             return sorted(event["properties"]["number"] for event in wire.sink.events("browser")[before:])
 
         wait_until(lambda: numbers() == [1, 2, 3], lambda: f"all three calls: {numbers()}", timeout_s=30)
@@ -112,7 +109,7 @@ def test_batches_are_sent_when_the_visitor_leaves(wire: Wire, chromium: Chromium
 def test_nothing_sets_a_cookie(wire: Wire, chromium: Chromium, pages: Pages, address: str) -> None:
     page = chromium.open(pages.add("cookies", f"<script>{stock_snippet(WRITE_KEY, address)}</script>"))
     try:
-        cookies = page.page.context.cookies([address])
+        cookies = page.cookies(address)
         assert cookies == [], "the SDK keeps its own on the page's site; the server sets none"
     finally:
         page.close()

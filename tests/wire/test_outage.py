@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import Wire
 from .kit import sdks
-from .kit.browser import BrowserClient, Chromium, Pages, stock_snippet
+from .kit.browser import Chromium, Pages, stock_snippet
 from .kit.calls import numbered
 from .kit.loop import wait_until
 from .kit.proxy import LoseAnswer, Refuse
@@ -39,8 +39,7 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
     with ExitStack() as stack:
         clients: list[Client] = [stack.enter_context(closing(each)) for each in open_all(sdks.PROGRAMS, addresses)]
         snippet = stock_snippet(sdks.BROWSER.write_key, addresses[sdks.BROWSER.name])
-        browser = stack.enter_context(closing(chromium.open(pages.add("storm", f"<script>{snippet}</script>"))))
-        clients.append(browser)
+        clients.append(stack.enter_context(closing(chromium.open(pages.add("storm", f"<script>{snippet}</script>")))))
 
         def call(*numbers: int) -> None:
             for client in clients:
@@ -48,14 +47,14 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
                     client.call(numbered(client.sdk, number))
 
         call(1, 2)
-        await_steps(wire, browser, 2)
+        await_steps(wire, 2)
 
         for proxy in wire.proxies.values():
             proxy.fail_next(*FAULTS)
         call(3, 4, 5)
-        await_steps(wire, browser, 5)
-        await_faults(wire, browser)
-        await_answers(wire, browser)
+        await_steps(wire, 5)
+        await_faults(wire)
+        await_answers(wire)
         # Everything sent so far is committed, so a kill can double nothing: what comes twice now is our fault.
         wire.product.wait_until_settled()
 
@@ -64,7 +63,7 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
             proxy.fail_next(LoseAnswer())
             proxy.cut_off = True
         call(6)
-        await_steps(wire, browser, 6)
+        await_steps(wire, 6)
         wire.product.wait_until_settled()
 
         wire.product.kill()
@@ -72,7 +71,7 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
         for proxy in wire.proxies.values():
             proxy.cut_off = False
         call(7)
-        await_attempts(wire, browser, before)
+        await_attempts(wire, before)
         cut = {
             name: sum(each.status is None for each in proxy.attempts()[before[name] :])
             for name, proxy in wire.proxies.items()
@@ -81,30 +80,30 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
         call(8, 9)
         for client in clients:
             client.finish()
-        await_steps(wire, browser, STEPS)
+        await_steps(wire, STEPS)
         wire.product.wait_until_settled()
         yield Storm(wire, wire.product.books(), cut)
 
 
-def await_steps(wire: Wire, browser: BrowserClient, count: int) -> None:
+def await_steps(wire: Wire, count: int) -> None:
     def missing() -> dict[str, list[int]]:
         return {
             sdk.name: left for sdk in sdks.ALL if (left := sorted(set(range(1, count + 1)) - set(steps_of(wire, sdk))))
         }
 
-    _wait(browser, lambda: not missing(), lambda: f"all events; missing by SDK: {missing()}")
+    wait_until(lambda: not missing(), lambda: f"all events; missing by SDK: {missing()}", RECOVERY_TIMEOUT_S)
 
 
-def await_faults(wire: Wire, browser: BrowserClient) -> None:
+def await_faults(wire: Wire) -> None:
     """An SDK that had fewer requests to send than there are faults gets the rest in its next calls."""
 
     def left() -> dict[str, int]:
         return {name: proxy.faults_left for name, proxy in wire.proxies.items() if proxy.faults_left}
 
-    _wait(browser, lambda: not left(), lambda: f"every fault was met; left: {left()}")
+    wait_until(lambda: not left(), lambda: f"every fault was met; left: {left()}", RECOVERY_TIMEOUT_S)
 
 
-def await_answers(wire: Wire, browser: BrowserClient) -> None:
+def await_answers(wire: Wire) -> None:
     """Each SDK knows of each event that it arrived, so that the next fault meets new events."""
 
     def unanswered() -> dict[str, set[str]]:
@@ -117,22 +116,20 @@ def await_answers(wire: Wire, browser: BrowserClient) -> None:
                 found[name] = sent - answered
         return found
 
-    _wait(browser, lambda: not unanswered(), lambda: f"an answer for each event; none yet: {unanswered()}")
+    wait_until(
+        lambda: not unanswered(), lambda: f"an answer for each event; none yet: {unanswered()}", RECOVERY_TIMEOUT_S
+    )
 
 
-def await_attempts(wire: Wire, browser: BrowserClient, before: dict[str, int]) -> None:
+def await_attempts(wire: Wire, before: dict[str, int]) -> None:
     def silent() -> list[str]:
         return [name for name, proxy in wire.proxies.items() if len(proxy.attempts()) <= before[name]]
 
-    _wait(browser, lambda: not silent(), lambda: f"every SDK tried while the server was dead; silent: {silent()}")
-
-
-def _wait(browser: BrowserClient, condition, what) -> None:  # type: ignore[no-untyped-def]
-    def with_browser() -> bool:
-        browser.rest()
-        return bool(condition())
-
-    wait_until(with_browser, what, RECOVERY_TIMEOUT_S)
+    wait_until(
+        lambda: not silent(),
+        lambda: f"every SDK tried while the server was dead; silent: {silent()}",
+        RECOVERY_TIMEOUT_S,
+    )
 
 
 def steps_of(wire: Wire, sdk: Sdk) -> list[int]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from playwright.sync_api import Browser, ConsoleMessage, Request, sync_playwright
+from playwright.async_api import Browser, ConsoleMessage, Playwright, Request, async_playwright
 
 from .loop import BackgroundLoop
 from .sdks import BROWSER, HERE, Call
@@ -25,6 +24,10 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+LOAD_TIMEOUT_MS = 30_000
+
+_INITIALIZED = "key => window[key] && window[key].initialized"
 
 _PERFORM = """([analyticsKey, call]) => {
   const analytics = window[analyticsKey], options = {};
@@ -92,36 +95,49 @@ class Pages:
 
 
 class Chromium:
-    """One browser for a module of tests."""
+    """One browser for a session of tests. It lives on the background loop: the tests' own thread stays free of one."""
 
-    def __init__(self, executable: str) -> None:
-        self._playwright = sync_playwright().start()
-        self._browser: Browser = self._playwright.chromium.launch(executable_path=executable, args=FLAGS)
+    def __init__(self, loop: BackgroundLoop, executable: str) -> None:
+        self._loop = loop
+        self._playwright, self._browser = loop.run(self._launch(executable))
+
+    async def _launch(self, executable: str) -> tuple[Playwright, Browser]:
+        playwright = await async_playwright().start()
+        return playwright, await playwright.chromium.launch(executable_path=executable, args=FLAGS)
 
     def open(self, url: str, analytics_key: str = "analytics") -> BrowserClient:
-        return BrowserClient(self._browser, url, analytics_key)
+        """A page with fresh storage; returns when the SDK has loaded on it."""
+        client = BrowserClient(self._loop, analytics_key)
+        self._loop.run(client.load(self._browser, url))
+        return client
 
     def close(self) -> None:
-        self._browser.close()
-        self._playwright.stop()
+        async def close() -> None:
+            await self._browser.close()
+            await self._playwright.stop()
+
+        self._loop.run(close())
 
 
 class BrowserClient:
-    """A page of its own, with fresh storage, on which the SDK has loaded."""
+    """The SDK on a page of its own."""
 
     sdk = BROWSER
 
-    def __init__(self, browser: Browser, url: str, analytics_key: str) -> None:
+    def __init__(self, loop: BackgroundLoop, analytics_key: str) -> None:
+        self._loop = loop
         self._analytics_key = analytics_key
         self._printed: list[str] = []
         self.hosts_asked: set[str] = set()
-        self._context = browser.new_context()
-        self.page = self._context.new_page()
-        self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self._printed.append(f"uncaught: {error}"))
-        self.page.on("request", self._on_request)
-        self.page.goto(url)
-        self.page.wait_for_function("key => window[key] && window[key].initialized", arg=analytics_key, timeout=15_000)
+
+    async def load(self, browser: Browser, url: str) -> None:
+        self._context = await browser.new_context()
+        self._page = await self._context.new_page()
+        self._page.on("console", self._on_console)
+        self._page.on("pageerror", lambda error: self._printed.append(f"uncaught: {error}"))
+        self._page.on("request", self._on_request)
+        await self._page.goto(url)
+        await self._page.wait_for_function(_INITIALIZED, arg=self._analytics_key, timeout=LOAD_TIMEOUT_MS)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         # The browser itself reports every failed request; only what the SDK says is of interest.
@@ -134,21 +150,29 @@ class BrowserClient:
             self.hosts_asked.add(parts.hostname or "")
 
     def call(self, call: Call) -> None:
-        self.page.evaluate(_PERFORM, [self._analytics_key, self.sdk.takes(call)])
+        self._loop.run(self._page.evaluate(_PERFORM, [self._analytics_key, self.sdk.takes(call)]))
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression on the page."""
+        return self._loop.run(self._page.evaluate(expression))
+
+    def leave_for(self, url: str) -> None:
+        """The visitor follows a link."""
+        self._loop.run(self._page.goto(url))
+
+    def cookies(self, url: str) -> list[str]:
+        """Names of the cookies that this address would be sent."""
+
+        async def names() -> list[str]:
+            return [cookie["name"] for cookie in await self._context.cookies([url])]
+
+        return self._loop.run(names())
 
     def finish(self) -> None:
         """A visitor stays on the page; the SDK sends in its own time."""
-
-    def rest(self) -> None:
-        """Let the browser's own events reach us."""
-        self.page.wait_for_timeout(50)
 
     def output(self) -> list[str]:
         return list(self._printed)
 
     def close(self) -> None:
-        self._context.close()
-
-
-def in_ci() -> bool:
-    return os.environ.get("CI") == "true"
+        self._loop.run(self._context.close())

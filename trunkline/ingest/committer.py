@@ -85,6 +85,7 @@ class Committer:
         self._on_commit = on_commit
         self._waiting = _Group()
         self._under_way: _Group | None = None
+        self._launching = False
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: asyncio.Event | None = None
@@ -156,23 +157,31 @@ class Committer:
         group.records += records
         group.futures.append(future)
         group.size_bytes += size_bytes
-        if self._under_way is None:
-            self._launch()
+        if self._under_way is None and not self._launching:
+            self._launch_soon(loop)
         return future
 
-    def _launch(self) -> None:
+    def _launch_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Behind what the loop has ready now: the requests of one poll go together, since a commit costs as much CPU
+        as twenty records."""
         assert self._idle is not None
-        self._under_way, self._waiting = self._waiting, _Group()
+        self._launching = True
         self._idle.clear()
+        loop.call_soon(self._launch)
+
+    def _launch(self) -> None:
+        self._launching = False
+        self._under_way, self._waiting = self._waiting, _Group()
         self._jobs.put(self._under_way)
 
     def _settle(self, group: _Group, error: CommitError | None, duration_s: float) -> None:
         """On the loop: the thread is done with a group."""
         assert self._idle is not None
+        assert self._loop is not None
         self._full = isinstance(error, DiskFull)
         self._under_way = None
         if self._waiting.futures:
-            self._launch()
+            self._launch_soon(self._loop)
         else:
             self._idle.set()
         if error is None:

@@ -225,6 +225,14 @@ def _source_problems(state: State, covered: Mapping[str, int]) -> list[str]:
                 f"source {slug}: the source stage has passed {covered.get(slug, 0)}, its books hold {counted} "
                 f"({covered.get(slug, 0) - counted:+d})"
             )
+    for source in sorted(set(state.source_totals) | set(state.source_book_totals)):
+        totals, books = state.source_totals.get(source, {}), state.source_book_totals.get(source, {})
+        problems += [
+            f"source {source}: {totals.get(outcome, 0)} events are {outcome}, its books by type and name hold "
+            f"{books.get(outcome, 0)}"
+            for outcome in sorted(set(totals) | set(books))
+            if totals.get(outcome, 0) != books.get(outcome, 0)
+        ]
     return problems
 
 

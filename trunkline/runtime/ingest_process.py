@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -41,6 +42,7 @@ async def run_ingest(settings: Settings, arguments: ChildArguments, signals: Sig
     clock = SystemClock()
     config = ConfigStore(settings.data_dir, Secrets.open(settings.data_dir, settings.master_key), clock)
     workspace = _Workspace(config)
+    connected = _Connected(data.worker_status, wait=arguments.with_worker)
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry)
     publisher = Publisher(registry, data.metrics, name)
@@ -74,7 +76,7 @@ async def run_ingest(settings: Settings, arguments: ChildArguments, signals: Sig
         options=options,
         cdn=cdn,
         extra_routes={
-            "/health": health_app(lambda: workspace.report(committer.full), settings.metrics_token),
+            "/health": health_app(lambda: workspace.report(committer.full, connected()), settings.metrics_token),
             "/metrics": metrics_app(data.metrics, publisher.publish, settings.metrics_token),
         },
     )
@@ -100,6 +102,19 @@ async def _publish(publisher: Publisher) -> None:
             await asyncio.to_thread(publisher.publish)
         except OSError as error:
             _log.warning("metrics.not_published", error=str(error))
+
+
+class _Connected:
+    """Whether a worker has ever put a workspace into force in this data directory. Until then no destination has
+    books; afterwards ingest is ready whatever the worker does."""
+
+    def __init__(self, worker_status: Path, *, wait: bool) -> None:
+        self._worker_status = worker_status
+        self._known = not wait
+
+    def __call__(self) -> bool:
+        self._known = self._known or self._worker_status.exists()
+        return self._known
 
 
 class _Workspace:
@@ -130,11 +145,14 @@ class _Workspace:
         self._snapshot = active or self._snapshot
         self._problems = [str(problem) for problem in problems]
 
-    def report(self, disk_full: bool) -> HealthReport:
+    def report(self, disk_full: bool, connected: bool) -> HealthReport:
         """What ``/health`` says."""
+        why = "" if connected else "The worker starts for the first time."
+        if disk_full:
+            why = "The disk is full; nothing is taken until there is room."
         return HealthReport(
-            ready=not disk_full,
-            why="The disk is full; nothing is taken until there is room." if disk_full else "",
+            ready=not why,
+            why=why,
             workspace=self._snapshot.slug,
             snapshot=self._snapshot.version,
             problems=self._problems,

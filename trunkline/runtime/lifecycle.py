@@ -15,12 +15,14 @@ and reads the newest snapshot anyway."""
 
 
 class ChildArguments(msgspec.Struct, frozen=True):
-    """What a supervisor tells a child. ``flags`` are settings given on the command line."""
+    """What a supervisor tells a child. ``flags`` are settings given on the command line; ``with_worker`` says whether
+    the supervisor runs a worker too."""
 
     flags: dict[str, Any]
     alive_fd: int
     socket_fd: int = -1
     index: int = 0
+    with_worker: bool = False
 
 
 Stop = Callable[[], None]

@@ -209,7 +209,8 @@ class Supervisor:
             assert self._socket is not None
             socket_fd = self._socket.fileno()
             passed.append(socket_fd)
-        arguments = ChildArguments(self._flags, self._alive_read, socket_fd, child.index)
+        with_worker = any(other.role == "worker" for other in self._children)
+        arguments = ChildArguments(self._flags, self._alive_read, socket_fd, child.index, with_worker)
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -63,7 +63,7 @@ class Worker:
     def __init__(
         self, parts: Parts, *, on_committed: Callable[[Changes], None], on_ready: Callable[[str], None]
     ) -> None:
-        """``on_ready`` is called with the version of each snapshot that came into force."""
+        """``on_ready`` is called with the version of each snapshot once its coming into force is on disk."""
         self._parts = parts
         self._on_ready = on_ready
         self._observer = on_committed
@@ -292,7 +292,6 @@ class Worker:
         changes.snapshot = snapshot.version
         self._snapshot = snapshot
         self._writer.want()
-        self._on_ready(snapshot.version)
         _log.info("workspace.active", version=snapshot.version, destinations=len(snapshot.destinations))
 
     def _make_lane(self, slug: str) -> Lane:
@@ -331,6 +330,8 @@ class Worker:
         for (partition, _), position in changes.source_cursors.items():
             self._committed_cursors[partition] = position
         self._committed_accepted = changes.accepted.get(PARTITION, self._committed_accepted)
+        if changes.snapshot is not None:
+            self._on_ready(changes.snapshot)
         self._observer(changes)
 
     async def _keep_house(self) -> None:

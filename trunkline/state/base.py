@@ -183,6 +183,8 @@ class State:
     intervals: tuple[Interval, ...]
     row_counts: Mapping[tuple[str, str], int]
     snapshot: str | None
+    source_book_totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """``source_books`` summed by source and outcome: must be equal to ``source_totals``."""
 
     @classmethod
     def empty(cls) -> State:

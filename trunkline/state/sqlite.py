@@ -240,7 +240,10 @@ class SqliteStateStore:
                     },
                     accepted=dict(db.execute("SELECT partition, position FROM accepted_cursors").fetchall()),
                     epochs=dict(db.execute("SELECT partition, epoch FROM accepted_cursors").fetchall()),
-                    source_totals=self._read_source_totals(),
+                    source_totals=self._read_totals("SELECT source, outcome, count FROM source_totals"),
+                    source_book_totals=self._read_totals(
+                        "SELECT source, outcome, sum(count) FROM source_books GROUP BY source, outcome"
+                    ),
                     lane_books={
                         LaneKey(*row[:4]): row[4]
                         for row in db.execute("SELECT destination, source, outcome, reason, count FROM lane_books")
@@ -263,9 +266,9 @@ class SqliteStateStore:
         except sqlite3.Error as error:
             raise StateError(f"{self._path}: cannot read the state: {error}") from error
 
-    def _read_source_totals(self) -> dict[str, dict[str, int]]:
+    def _read_totals(self, query: str) -> dict[str, dict[str, int]]:
         totals: dict[str, dict[str, int]] = {}
-        for source, outcome, count in self._db.execute("SELECT source, outcome, count FROM source_totals"):
+        for source, outcome, count in self._db.execute(query):
             totals.setdefault(source, {})[outcome] = count
         return totals
 

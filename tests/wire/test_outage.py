@@ -14,7 +14,7 @@ from .kit.browser import Chromium, Pages, stock_snippet
 from .kit.calls import numbered
 from .kit.loop import wait_until
 from .kit.proxy import LoseAnswer, Refuse
-from .kit.sdks import Client, Sdk, open_all
+from .kit.sdks import Client, Driver, Sdk
 
 FAULTS = (Refuse(503), Refuse(503, retry_after_s=1), Refuse(429, retry_after_s=1), LoseAnswer())
 RECOVERY_TIMEOUT_S = 120.0
@@ -37,7 +37,9 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
     """All SDKs go through the same outage together, each behind a proxy of its own."""
     addresses = {name: proxy.address for name, proxy in wire.proxies.items()}
     with ExitStack() as stack:
-        clients: list[Client] = [stack.enter_context(closing(each)) for each in open_all(sdks.PROGRAMS, addresses)]
+        clients: list[Client] = []
+        for sdk in sdks.PROGRAMS:
+            clients.append(stack.enter_context(closing(Driver(sdk, addresses[sdk.name]))))
         snippet = stock_snippet(sdks.BROWSER.write_key, addresses[sdks.BROWSER.name])
         clients.append(stack.enter_context(closing(chromium.open(pages.add("storm", f"<script>{snippet}</script>")))))
 

@@ -8,7 +8,6 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,7 +122,7 @@ class Driver:
         ]
         for reader in self._readers:
             reader.start()
-        self._await_answer()
+        self._has_loaded = False
 
     def _read(self, stream: Any) -> None:
         for line in stream:
@@ -139,6 +138,10 @@ class Driver:
             raise AssertionError(f"{self.sdk.name} does not answer; it printed {self._printed}") from None
 
     def _tell(self, command: dict[str, Any]) -> None:
+        if not self._has_loaded:
+            # Only now, so that several drivers load side by side.
+            self._await_answer()
+            self._has_loaded = True
         assert self._process.stdin is not None
         assert self._process.poll() is None, f"{self.sdk.name} ended; it printed {self._printed}"
         self._process.stdin.write(json.dumps(command) + "\n")
@@ -168,8 +171,3 @@ class Driver:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
-
-
-def open_all(sdks: Sequence[Sdk], addresses: dict[str, str]) -> list[Driver]:
-    """Start the programs side by side: each takes a second to load."""
-    return [Driver(sdk, addresses[sdk.name]) for sdk in sdks]

@@ -30,6 +30,7 @@ from trunkline.ingest.auth import Callers
 from trunkline.ingest.committer import Committer
 from trunkline.ingest.intake import Caller, Intake
 from trunkline.ingest.metrics import IngestMetrics
+from trunkline.ingest.process import tune_interpreter
 from trunkline.ingest.server import IngestServer
 from trunkline.ingest.unknown_keys import UnknownKeys
 from trunkline.log.base import INGESTED
@@ -142,6 +143,7 @@ def serve(directory: Path, ready: Connection) -> None:
         server = IngestServer(cast("AsgiApp", app), clock, metrics)
         sock = socket.create_server(("127.0.0.1", 0))
         await server.start(sock)
+        tune_interpreter()
         ready.send(sock.getsockname()[1])
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, ready.recv)

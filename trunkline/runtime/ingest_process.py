@@ -21,6 +21,7 @@ from trunkline.ingest.unknown_keys import UnknownKeys
 from trunkline.log.base import INGESTED, Appender
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.metrics import PUBLISH_INTERVAL_S, Publisher
+from trunkline.runtime.interpreter import tune_interpreter
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.lifecycle import ChildArguments, Signals
 from trunkline.runtime.ownership import patiently
@@ -84,6 +85,7 @@ async def run_ingest(settings: Settings, arguments: ChildArguments, signals: Sig
     stopping = asyncio.Event()
     signals.connect(stop=stopping.set, reload=workspace.reload)
     await committer.start()
+    tune_interpreter()
     await server.start(socket.socket(fileno=arguments.socket_fd))
     publishing = asyncio.create_task(_publish(publisher))
     await stopping.wait()

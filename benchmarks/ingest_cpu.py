@@ -30,11 +30,11 @@ from trunkline.ingest.auth import Callers
 from trunkline.ingest.committer import Committer
 from trunkline.ingest.intake import Caller, Intake
 from trunkline.ingest.metrics import IngestMetrics
-from trunkline.ingest.process import tune_interpreter
 from trunkline.ingest.server import IngestServer
 from trunkline.ingest.unknown_keys import UnknownKeys
 from trunkline.log.base import INGESTED
 from trunkline.log.embedded import EmbeddedLog
+from trunkline.runtime.interpreter import tune_interpreter
 from trunkline.workspace.model import Snapshot, Source
 
 BATCHES = 40

@@ -113,3 +113,30 @@ def test_a_kill_at_the_first_start_leaves_nothing_half_made(name: str, sink: Sin
     server.send("wk_web", {"type": "track", "event": "E", "userId": "u", "messageId": "m1"})
     books = server.wait_until_drained("hook")
     assert (books.destinations["hook"].delivered, hook.taken) == (1, {"m1": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place",
+    [
+        "log.append.before_write=enospc@30",
+        "log.append.after_write=enospc@30",
+        "log.roll.before_fsync=enospc@3",
+        "state.commit.before=enospc@10",
+        "dedupe.flush.before_fsync=enospc@1",
+        "dedupe.manifest.before_rename=enospc@2",
+    ],
+)
+def test_a_disk_that_is_full_for_a_moment_stops_nothing(place: str, sink: Sink, make_server: MakeServer) -> None:
+    """No process dies, so nothing comes twice either."""
+    hook = sink.place("hook")
+    server = make(make_server, sink)
+    server.start(failpoints=place)
+    with Load(server.port, "wk_web", "e", events_per_s=EVENTS_PER_S, batch=20) as load:
+        wait_until(lambda: len(load.acked) > 3_000, lambda: f"load is taken\n{server.log_tail()}")
+    books = server.wait_until_drained("hook")
+    assert "child.died" not in server.log_text()
+    assert hook.taken == dict.fromkeys(load.acked, 1)
+    assert books.destinations["hook"].delivered == len(load.acked)
+    assert server.stop() == 0
+    assert server.verify()[0] == 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +23,8 @@ from trunkline.state.base import Changes
 METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 PUBLISH_INTERVAL_S: Final = 2.0
 _SUFFIX: Final = ".prom"
+
+_log = structlog.get_logger(__name__)
 
 
 class Publisher:
@@ -111,4 +114,7 @@ class WorkerMetrics:
             self._lag.observe(max(0.0, loop.time() - expected))
             for destination, count in waiting().items():
                 self._waiting.labels(destination).set(count)
-            await asyncio.to_thread(publish)
+            try:
+                await asyncio.to_thread(publish)
+            except OSError as error:
+                _log.warning("metrics.not_published", error=str(error))

@@ -39,6 +39,7 @@ class StateWriter:
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
         self._failed: Changes | None = None
+        self._stopping = False
         self.changes = Changes()
 
     def touch(self, lane: Lane) -> None:
@@ -51,14 +52,20 @@ class StateWriter:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Commit whenever something changed, until cancelled."""
-        while True:
+        """Commit whenever something changed, until :meth:`stop`. Not to be cancelled: a commit that is under way must
+        be heard of, or what it could not write would be forgotten."""
+        while not self._stopping:
             await self._wanted.wait()
             await asyncio.sleep(COMMIT_INTERVAL_S)
             self._wanted.clear()
             if not await self.commit():
                 await asyncio.sleep(RETRY_INTERVAL_S)
                 self._wanted.set()
+
+    def stop(self) -> None:
+        """Let :meth:`run` end with the commit that is under way."""
+        self._stopping = True
+        self._wanted.set()
 
     async def commit(self) -> bool:
         """Write what has been gathered. False when the store refused it; it is kept then."""

@@ -22,7 +22,7 @@ from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.destinations.kit import Sender, Surroundings
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.failpoints import failpoint
-from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogFull, NewRecord
+from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogError, LogFull, NewRecord
 from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
 from trunkline.runtime.connections import Connections
 from trunkline.runtime.layout import DataDir
@@ -39,6 +39,8 @@ PARTITION: Final = "0"
 IDLE_WAIT_S: Final = 1.0
 APPEND_RETRY_S: Final = 1.0
 HOUSEKEEPING_S: Final = 60.0
+STATE_TROUBLE: Final = "state"
+"""Why lanes are held while the state cannot be committed."""
 _READ_BYTES: Final = 1 << 20
 
 _log = structlog.get_logger(__name__)
@@ -68,6 +70,8 @@ class Worker:
         self._on_ready = on_ready
         self._observer = on_committed
         self._stopping = asyncio.Event()
+        self._broken: BaseException | None = None
+        self._state_trouble = False
         self._reload = False
         self._writer = StateWriter(parts.state, on_trouble=self._hold_lanes, on_committed=self._committed)
         self._stage = SourceStage(parts.dedupe)
@@ -101,6 +105,8 @@ class Worker:
         Raises LogError or RecordError when it cannot go on; the supervisor starts it anew.
         """
         background = [asyncio.create_task(self._writer.run()), asyncio.create_task(self._keep_house())]
+        for task in background:
+            task.add_done_callback(lambda task: self._background_ended(task, waiter))
         try:
             self._activate(await asyncio.to_thread(self._parts.snapshot))
             if await self._take_over(appender):
@@ -108,6 +114,14 @@ class Worker:
                 await self._work(appender, waiter)
         finally:
             await self._finish(background)
+        if self._broken is not None:
+            raise self._broken
+
+    def _background_ended(self, task: asyncio.Task[None], waiter: Waiter) -> None:
+        """Without commits, or without retention, a worker must not go on as if all were well."""
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = task.exception()
+            self.stop(waiter)
 
     def stop(self, waiter: Waiter) -> None:
         """Begin nothing new; :meth:`run` returns when what is under way has ended."""
@@ -123,7 +137,8 @@ class Worker:
         grace_s = self._parts.settings.shutdown_grace_s
         lanes = list(self._dispatcher.lanes.values())
         await asyncio.gather(*(lane.drain(grace_s) for lane in lanes))
-        for task in background:
+        self._writer.stop()
+        for task in background[1:]:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await self._writer.commit()
@@ -295,7 +310,7 @@ class Worker:
         _log.info("workspace.active", version=snapshot.version, destinations=len(snapshot.destinations))
 
     def _make_lane(self, slug: str) -> Lane:
-        return Lane(
+        lane = Lane(
             slug,
             PARTITION,
             open_reader=self._open_reader,
@@ -305,6 +320,9 @@ class Worker:
             random=SystemRandom(),
             settings=LaneSettings(concurrency=self._parts.settings.lane_concurrency),
         )
+        if self._state_trouble:
+            lane.hold(STATE_TROUBLE)
+        return lane
 
     def _sender_factory(self, destination: Destination) -> Callable[[], Sender]:
         surroundings = Surroundings(self._client, self._parts.data.root, self._parts.clock)
@@ -314,11 +332,12 @@ class Worker:
         return EnvelopeReader(self._parts.log.reader(ACCEPTED, PARTITION, position))
 
     def _hold_lanes(self, trouble: bool) -> None:
+        self._state_trouble = trouble
         for lane in self._dispatcher.lanes.values():
             if trouble:
-                lane.hold("state")
+                lane.hold(STATE_TROUBLE)
             else:
-                lane.release("state")
+                lane.release(STATE_TROUBLE)
 
     def pending_by_destination(self) -> dict[str, int]:
         """Events in the lanes' memory."""
@@ -350,13 +369,17 @@ class Worker:
                 *((INGESTED, partition, at) for partition, at in self._committed_cursors.items()),
                 (ACCEPTED, PARTITION, consumed),
             ]:
-                freed = await asyncio.to_thread(
-                    self._parts.log.retain,
-                    topic,
-                    partition,
-                    consumed=position,
-                    older_than_ms=older_than_ms,
-                    max_bytes=settings.log_max_bytes,
-                )
+                try:
+                    freed = await asyncio.to_thread(
+                        self._parts.log.retain,
+                        topic,
+                        partition,
+                        consumed=position,
+                        older_than_ms=older_than_ms,
+                        max_bytes=settings.log_max_bytes,
+                    )
+                except LogError as error:
+                    _log.error("log.not_retained", topic=topic, partition=partition, error=str(error))
+                    continue
                 if freed:
                     _log.info("log.retained", topic=topic, partition=partition, freed_bytes=freed)

@@ -6,6 +6,7 @@ import asyncio
 import os
 
 import msgspec
+import structlog
 from prometheus_client import CollectorRegistry
 
 from trunkline.clock import SystemClock
@@ -14,6 +15,7 @@ from trunkline.files import write_atomically
 from trunkline.log.base import ACCEPTED
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.metrics import Publisher, WorkerMetrics
+from trunkline.runtime.interpreter import tune_interpreter
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.lifecycle import ChildArguments, Signals
 from trunkline.runtime.ownership import patiently
@@ -24,6 +26,8 @@ from trunkline.settings import Settings
 from trunkline.state.sqlite import SqliteStateStore
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.store import ConfigStore
+
+_log = structlog.get_logger(__name__)
 
 
 class WorkerStatus(msgspec.Struct):
@@ -60,7 +64,10 @@ async def run_worker(settings: Settings, arguments: ChildArguments, signals: Sig
 
     def ready(version: str) -> None:
         status = WorkerStatus(os.getpid(), version, clock.now_ms())
-        write_atomically(data.worker_status, msgspec.json.encode(status))
+        try:
+            write_atomically(data.worker_status, msgspec.json.encode(status))
+        except OSError as error:
+            _log.warning("worker.status_not_written", error=str(error))
 
     waiter = Waiter(data.worker_wake)
     worker = Worker(
@@ -69,6 +76,7 @@ async def run_worker(settings: Settings, arguments: ChildArguments, signals: Sig
     signals.connect(stop=lambda: worker.stop(waiter), reload=lambda: worker.reload(waiter))
     watch = asyncio.create_task(metrics.watch(worker.pending_by_destination, publisher.publish))
     try:
+        tune_interpreter()
         await worker.run(appender, waiter)
     finally:
         watch.cancel()

@@ -120,6 +120,14 @@ def _one_of(*choices: int) -> Callable[[object], int]:
     return parse
 
 
+def _switch(value: object) -> bool:
+    switches = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
+    on = switches.get(str(value).strip().lower())
+    if on is None:
+        raise _Refused("not true or false")
+    return on
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _Refused("not a text, or empty")
@@ -226,6 +234,13 @@ class Settings:
         _networks,
         "Networks of your own proxies. Only their `X-Forwarded-For`, `-Host` and `-Proto` are believed.",
     )
+    fetch_browser_sdk: bool = _setting(
+        True,
+        "true or false",
+        _switch,
+        "Whether the server fetches Segment's browser SDK from npm when a source needs it and it is not there yet. "
+        "Without it run `trunkline cdn install`.",
+    )
     metrics_token: str | None = _setting(
         None,
         "text",
@@ -315,6 +330,8 @@ def format_value(value: object) -> str:
                 return f"{value // size}{unit}"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value)
 
 

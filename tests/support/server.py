@@ -96,7 +96,7 @@ class Server:
     def spawn(self, *, failpoints: str = "") -> None:
         """Start the process tree and return at once."""
         assert self._process is None, "the server runs already"
-        environment = clean_environment()
+        environment = clean_environment() | {"TRUNKLINE_FETCH_BROWSER_SDK": "false"}
         environment |= {f"TRUNKLINE_{name.upper()}": value for name, value in self.settings.items()}
         if failpoints:
             environment["TRUNKLINE_FAILPOINTS"] = failpoints

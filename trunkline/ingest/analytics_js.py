@@ -211,8 +211,8 @@ class BackgroundInstall:
         self._thread = threading.Thread(target=self._run, name="analytics-js-install", daemon=True)
 
     def start(self) -> None:
-        """Return at once. Does nothing when the package is there."""
-        if not self._assets.installed:
+        """Return at once. Does nothing when the package is there or being fetched."""
+        if not self._assets.installed and self._thread.ident is None:
             self._thread.start()
 
     def stop(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from trunkline.clock import SystemClock
-from trunkline.ingest.analytics_js import AnalyticsJsAssets
+from trunkline.ingest.analytics_js import AnalyticsJsAssets, BackgroundInstall
 from trunkline.ingest.app import IngestApp
 from trunkline.ingest.cdn import Cdn
 from trunkline.ingest.committer import Committer
@@ -62,9 +63,15 @@ async def run_ingest(settings: Settings, arguments: ChildArguments, signals: Sig
         on_commit=waker.wake,
     )
     options = IngestOptions.from_settings(settings)
+    browser_sdk = AnalyticsJsAssets(settings.data_dir)
+    fetching = BackgroundInstall(
+        browser_sdk,
+        lambda step: _log.info("cdn.install", step=step),
+        lambda error: _log.warning("cdn.not_installed", error=str(error)),
+    )
     cdn = Cdn(
         workspace.snapshot,
-        AnalyticsJsAssets(settings.data_dir),
+        browser_sdk,
         trusted_proxies=settings.trusted_proxies,
         on_unknown_key=unknown_keys.note,
     )
@@ -88,7 +95,10 @@ async def run_ingest(settings: Settings, arguments: ChildArguments, signals: Sig
     tune_interpreter()
     await server.start(socket.socket(fileno=arguments.socket_fd))
     publishing = asyncio.create_task(_publish(publisher))
+    if settings.fetch_browser_sdk:
+        workspace.watch(lambda snapshot: fetching.start() if snapshot.has_browser_source else None)
     await stopping.wait()
+    await asyncio.to_thread(fetching.stop)
     await server.stop(settings.shutdown_grace_s)
     publishing.cancel()
     await committer.stop()
@@ -130,9 +140,15 @@ class _Workspace:
         self._snapshot = active
         self._problems = [str(problem) for problem in config.problems()]
         self._reading: asyncio.Task[None] | None = None
+        self._on_change: Callable[[Snapshot], None] = lambda snapshot: None
 
     def snapshot(self) -> Snapshot:
         return self._snapshot
+
+    def watch(self, on_change: Callable[[Snapshot], None]) -> None:
+        """Call this now and for every snapshot to come."""
+        self._on_change = on_change
+        on_change(self._snapshot)
 
     def reload(self) -> None:
         """Take the newest snapshot as soon as it has been read; keep the one at hand when it cannot be."""
@@ -146,6 +162,7 @@ class _Workspace:
             return
         self._snapshot = active or self._snapshot
         self._problems = [str(problem) for problem in problems]
+        self._on_change(self._snapshot)
 
     def report(self, disk_full: bool, connected: bool) -> HealthReport:
         """What ``/health`` says."""

@@ -33,6 +33,10 @@ CLIENT_SIDE_TYPES = frozenset(
 agent filled in (``spec/event_path.md`` §1.7)."""
 
 
+BROWSER_TYPES = frozenset({"javascript", "website"})
+"""Types of sources whose pages load analytics.js from the CDN."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where events come from. ``slug`` is its identity."""
@@ -85,6 +89,11 @@ class Snapshot:
     allow_private: tuple[Network, ...] = ()
     references: tuple[Reference, ...] = field(default=(), compare=False)
     """Where values came from; no part of the content, nor of ``version``."""
+
+    @property
+    def has_browser_source(self) -> bool:
+        """Whether a page may ask for Segment's browser SDK."""
+        return any(source.type in BROWSER_TYPES and source.enabled for source in self.sources.values())
 
     @cached_property
     def by_write_key(self) -> Mapping[str, Source]:

@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fixtures import MakeServer
-from support.server import TRUNKLINE, Server, clean_environment, run_trunkline
-from support.sink import Hit, Reply, Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
+
+from tests.support.fixtures import MakeServer
+from tests.support.server import TRUNKLINE, Server, clean_environment, run_trunkline
+from tests.support.sink import Hit, Reply, Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
+from trunkline.clock import SystemClock
+from trunkline.destinations.registry import NATIVE_DESTINATIONS
+from trunkline.secrets import Secrets
+from trunkline.workspace.loader import load
+from trunkline.workspace.store import ConfigStore
 
 TAKEN = Reply(body=b'{"success":true}')
 
@@ -105,6 +111,19 @@ def test_an_unknown_key_is_told_though_the_api_answers_200(served: Server) -> No
     assert "rong" in run_trunkline("unknown-keys", "--data-dir", served.data_dir).stdout
 
 
+@pytest.fixture
+def workspace_dir(tmp_path: Path) -> Path:
+    """A data directory with an active workspace, that nobody serves."""
+    config, data_dir = tmp_path / "w.yaml", tmp_path / "data"
+    config.write_text(workspace([source("web")], []))
+    secrets = Secrets.open(data_dir)
+    snapshot = load(config, NATIVE_DESTINATIONS, secrets).snapshot
+    assert snapshot is not None
+    with ConfigStore(data_dir, secrets, SystemClock()) as store:
+        store.activate(snapshot, "w.yaml")
+    return data_dir
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -118,8 +137,8 @@ def test_an_unknown_key_is_told_though_the_api_answers_200(served: Server) -> No
         (["--file", "/nowhere/events"], "No such file"),
     ],
 )
-def test_what_cannot_be_done_is_said(served: Server, arguments: list[str], says: str) -> None:
-    done = run_trunkline("send", "--data-dir", served.data_dir, *arguments)
+def test_what_cannot_be_done_is_said(workspace_dir: Path, arguments: list[str], says: str) -> None:
+    done = run_trunkline("send", "--data-dir", workspace_dir, *arguments)
     assert done.returncode == 2, done
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -314,7 +333,7 @@ def test_a_batch_refused_as_a_whole_is_halved_until_the_culprit_is_found(sink: S
     assert done.stdout.endswith("99 events taken, 1 rejected.\n")
 
 
-def test_an_answer_that_is_no_trackers_is_not_taken_for_a_success(sink: Sink, tmp_path: Path) -> None:
+def test_an_answer_that_is_not_a_tracking_apis_is_not_taken_for_a_success(sink: Sink, tmp_path: Path) -> None:
     path = tmp_path / "events"
     write_events(path, 0, 10)
     done = run_trunkline("send", "--url", f"http://127.0.0.1:{sink.port}", "--write-key", "k", "--file", path)

@@ -14,13 +14,13 @@ import termios
 from pathlib import Path
 
 import pytest
-from support.fixtures import MakeServer
-from support.processes import descendants
-from support.server import TRUNKLINE, clean_environment, run_trunkline
-from support.sink import Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
 
+from tests.support.fixtures import MakeServer
+from tests.support.processes import descendants
+from tests.support.server import TRUNKLINE, clean_environment, run_trunkline
+from tests.support.sink import Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
 from trunkline.cli.demo_server import CONFIG_NAME
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.fixtures import MakeServer
-from support.load import Load
-from support.server import Server
-from support.sink import HANG, OK, Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
+
+from tests.support.fixtures import MakeServer
+from tests.support.load import Load
+from tests.support.server import Server
+from tests.support.sink import HANG, OK, Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
 
 MIB = 1 << 20
 DISK_BYTES = 48 * MIB

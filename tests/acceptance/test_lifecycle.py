@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
-from support.fixtures import MakeServer
-from support.load import Load
-from support.processes import is_alive
-from support.server import run_trunkline
-from support.sink import HANG, OK, Reply, Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
+
+from tests.support.fixtures import MakeServer
+from tests.support.load import Load
+from tests.support.processes import is_alive
+from tests.support.server import run_trunkline
+from tests.support.sink import HANG, OK, Reply, Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
 
 SIGTERM_CONTRACT_S = 20
 

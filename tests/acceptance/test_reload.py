@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from support.fixtures import MakeServer
-from support.load import Load
-from support.server import Server
-from support.sink import HANG, OK, Reply, Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
-
+from tests.support.fixtures import MakeServer
+from tests.support.load import Load
+from tests.support.server import Server
+from tests.support.sink import HANG, OK, Reply, Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
 from trunkline.runtime.layout import DataDir
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
-from support.fixtures import MakeServer
-from support.server import Server
-from support.sink import HANG, OK, Hit, Place, Reply, Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
-
+from tests.support.fixtures import MakeServer
+from tests.support.server import Server
+from tests.support.sink import HANG, OK, Hit, Place, Reply, Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
 from trunkline.runtime.layout import DataDir
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.fixtures import MakeServer
-from support.load import Load
-from support.server import Server, run_trunkline
-from support.sink import OK, Reply, Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
 
+from tests.support.fixtures import MakeServer
+from tests.support.load import Load
+from tests.support.server import Server, run_trunkline
+from tests.support.sink import OK, Reply, Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
 from trunkline.clock import SystemClock
 from trunkline.log.base import NewRecord
 from trunkline.log.embedded import EmbeddedLog

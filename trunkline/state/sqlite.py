@@ -6,6 +6,7 @@ order; ``PRAGMA user_version`` says which is in force.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -106,8 +107,9 @@ class SqliteStateStore:
             db.execute("COMMIT")
             failpoint("state.commit.after")
         except (sqlite3.Error, OSError) as error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # the error at hand says more
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
             self._names.clear()
             if "full" in str(error) or isinstance(error, OSError):
                 raise StateFull(f"{self._path}: no room for the state: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -79,10 +80,10 @@ def test_a_child_that_dies_comes_back_and_the_port_stays_open(sink: Sink, make_s
         for role in ("ingest", "worker"):
             wait_until(lambda: len(load.acked) > 100, "load is under way")
             old = server.kill_child(role)
-            wait_until(lambda role=role, old=old: server.children(role) not in ([], [old]), "there is a new one")
+            wait_until(partial(_replaced, server, role, old), "there is a new one")
             acked, delivered = len(load.acked), len(hook.ids())
             wait_until(
-                lambda a=acked, d=delivered: len(load.acked) > a + 50 and len(hook.ids()) > d + 50,
+                partial(_goes_on, load, hook, acked, delivered),
                 "events are taken and delivered again",
             )
     assert load.refused == 0
@@ -227,3 +228,11 @@ def test_ready_means_ready(sink: Sink, make_server: MakeServer) -> None:
     server.send("wk_web", {"type": "track", "event": "E", "userId": "u", "messageId": "m1"})
     assert server.wait_until_drained("hook").destinations["hook"].delivered == 1
     assert server.data_dir.stat().st_mode & 0o077 == 0, "events are for the owner's eyes only"
+
+
+def _replaced(server: Server, role: str, old: int) -> bool:
+    return server.children(role) not in ([], [old])
+
+
+def _goes_on(load: Load, hook: Sink, acked: int, delivered: int) -> bool:
+    return len(load.acked) > acked + 50 and len(hook.ids()) > delivered + 50

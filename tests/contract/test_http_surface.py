@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from http_surface import Answer, Surface, request_bytes, run_surface
 
+from tests.contract.http_surface import Answer, Surface, request_bytes, run_surface
 from trunkline.ingest.options import IngestOptions
 from trunkline.ingest.responses import GIF
 from trunkline.spec.limits import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_EVENT_BYTES

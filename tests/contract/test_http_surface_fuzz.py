@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from http_surface import Client, ServerClosed, Surface, request_bytes, run_surface
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.contract.http_surface import Client, ServerClosed, Surface, request_bytes, run_surface
 from trunkline.ingest.options import IngestOptions
 
 DOCUMENTED = {200, 400, 404, 405, 408, 429, 431, 503}

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_surface import Answer, ServerClosed, Surface, request_bytes, run_surface
 
+from tests.contract.http_surface import Answer, ServerClosed, Surface, request_bytes, run_surface
 from trunkline.ingest.options import IngestOptions
 from trunkline.log.base import LogError, LogFull, NewRecord
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from http_surface import request_bytes, run_surface
+
+from tests.contract.http_surface import request_bytes, run_surface
 
 KEY = "wk_web"
 BASIC = {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from support.fixtures import make_server, sink
+from tests.support.fixtures import make_server, sink
 
 __all__ = ["make_server", "sink"]

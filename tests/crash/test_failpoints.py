@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-from support.fixtures import MakeServer
-from support.load import Load
-from support.server import Server
-from support.sink import Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
 
 import trunkline
-from crash.bounds import DiskProbe, most_doubles
+from tests.crash.bounds import DiskProbe, most_doubles
+from tests.support.fixtures import MakeServer
+from tests.support.load import Load
+from tests.support.server import Server
+from tests.support.sink import Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
 
 CONCURRENCY = 8
 EVENTS_PER_S = 1_000

@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from support.fixtures import MakeServer
-from support.load import Load
-from support.processes import is_alive
-from support.server import Server
-from support.sink import HANG, OK, Hit, Place, Reply, Sink
-from support.waiting import wait_until
-from support.workspace import source, webhook, workspace
 
-from crash.bounds import DiskProbe, most_doubles
+from tests.crash.bounds import DiskProbe, most_doubles
+from tests.support.fixtures import MakeServer
+from tests.support.load import Load
+from tests.support.processes import is_alive
+from tests.support.server import Server
+from tests.support.sink import HANG, OK, Hit, Place, Reply, Sink
+from tests.support.waiting import wait_until
+from tests.support.workspace import source, webhook, workspace
 
 ROUNDS = int(os.environ.get("TRUNKLINE_CRASH_ROUNDS", "20"))
 SEED = int(os.environ.get("TRUNKLINE_CRASH_SEED", str(random.randrange(1 << 32))))
@@ -99,7 +100,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
             time.sleep(dice.uniform(0.2, 1.5))
             strike(server, victim)
             acked_before = len(web.acked)
-            wait_until(lambda web=web, before=acked_before: len(web.acked) > before, "load is taken again")
+            wait_until(partial(_taken_since, web, acked_before), "load is taken again")
             server.balanced_books()
         hanging.release()
         books = server.wait_until_drained()
@@ -117,3 +118,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
     status, report = server.verify()
     assert status == 0, report
     assert server.stop() == 0
+
+
+def _taken_since(load: Load, before: int) -> bool:
+    return len(load.acked) > before

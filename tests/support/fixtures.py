@@ -8,8 +8,8 @@ from typing import Protocol
 
 import pytest
 
-from support.server import Server
-from support.sink import Sink
+from tests.support.server import Server
+from tests.support.sink import Sink
 
 
 class MakeServer(Protocol):

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from support.processes import arguments_of, descendants, is_alive, kill
-from support.waiting import wait_until
+from tests.support.processes import arguments_of, descendants, is_alive, kill
+from tests.support.waiting import wait_until
 from trunkline.clock import SystemClock
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.books import Books, check_books
@@ -100,7 +100,15 @@ class Server:
         environment |= {f"TRUNKLINE_{name.upper()}": value for name, value in self.settings.items()}
         if failpoints:
             environment["TRUNKLINE_FAILPOINTS"] = failpoints
-        command = ["serve", "--data-dir", self.data_dir, "--config", self.config_file, "--port", str(self.port)]
+        command: list[str | Path] = [
+            "serve",
+            "--data-dir",
+            self.data_dir,
+            "--config",
+            self.config_file,
+            "--port",
+            str(self.port),
+        ]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [TRUNKLINE, *command],

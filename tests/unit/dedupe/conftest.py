@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dedupe_clock import HandClock
 
+from tests.unit.dedupe.dedupe_clock import HandClock
 from trunkline.dedupe import DedupeIndex
 
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from dedupe_child import FIRST, NEXT, open_and_restore, read_envelopes
 
+from tests.unit.dedupe.dedupe_child import FIRST, NEXT, open_and_restore, read_envelopes
 from trunkline.failpoints import ENVIRONMENT_VARIABLE
 
 CHILD = Path(__file__).with_name("dedupe_child.py")

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dedupe_clock import HandClock
 
+from tests.unit.dedupe.dedupe_clock import HandClock
 from trunkline.dedupe import DAY_MS, HOUR_MS, DedupeError, DedupeIndex, DedupeLocked, KeyMaker
 
 Open = Callable[..., DedupeIndex]

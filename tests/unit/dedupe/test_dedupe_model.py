@@ -7,11 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dedupe_clock import HandClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from tests.unit.dedupe.dedupe_clock import HandClock
 from trunkline.dedupe import DAY_MS, HOUR_MS, DedupeIndex
 from trunkline.dedupe.filter import SlicedFilter
 from trunkline.dedupe.manifest import load

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from log_place import Place
+
+from tests.unit.log.log_place import Place
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from log_place import Place, new
 
+from tests.unit.log.log_place import Place, new
 from trunkline.log.base import INGESTED, LogCorrupt
 from trunkline.log.embedded.format import encode_block_start, encode_index, encode_segment_header
 from trunkline.log.embedded.segment import SegmentCursor, list_segments

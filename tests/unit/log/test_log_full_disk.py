@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from log_place import Place, new
 
+from tests.unit.log.log_place import Place, new
 from trunkline.log.base import INGESTED, LogError, LogFull
 from trunkline.log.embedded import appender as appender_module
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from log_place import Place
 
+from tests.unit.log.log_place import Place
 from trunkline.log.base import INGESTED, NewRecord, Record
 from trunkline.log.embedded import EmbeddedAppender, EmbeddedReader, appender, reader, segment, totals
 from trunkline.log.embedded.head import HEAD_FILE, HeadView

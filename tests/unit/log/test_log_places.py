@@ -6,8 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-from log_place import Place
 
+from tests.unit.log.log_place import Place
 from trunkline.log.base import INGESTED, NewRecord
 from trunkline.log.embedded import appender, reader, segment, totals
 from trunkline.log.embedded.format import FLAG_FULL_TOTALS

@@ -10,8 +10,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from log_place import Place, new
 
+from tests.unit.log.log_place import Place, new
 from trunkline.log.base import INGESTED, LogLocked
 
 WRITER = textwrap.dedent(

@@ -9,8 +9,8 @@ import zlib
 from pathlib import Path
 
 import pytest
-from log_place import Place, new
 
+from tests.unit.log.log_place import Place, new
 from trunkline.log.base import INGESTED, LogCorrupt
 from trunkline.log.embedded.head import HEAD_FILE, HeadView
 

@@ -13,8 +13,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 from sqlalchemy import inspect as inspect_schema
 from sqlalchemy.event import listen
-from workspace_kit import GOOD, SECRETS, good
 
+from tests.unit.workspace.workspace_kit import GOOD, SECRETS, good
 from trunkline.clock import Clock, SystemClock
 from trunkline.secrets import Secrets, SecretsError
 from trunkline.workspace import migrations

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from workspace_kit import SECRETS
 
+from tests.unit.workspace.workspace_kit import SECRETS
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.settings import SettingInfo, describe_settings
 from trunkline.workspace import vocabulary

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from workspace_kit import GOOD, SECRETS, good
 
+from tests.unit.workspace.workspace_kit import GOOD, SECRETS, good
 from trunkline.secrets import Secrets
 from trunkline.workspace.codec import FORMAT, decode_snapshot, encode_snapshot, make_snapshot
 from trunkline.workspace.errors import SnapshotError

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workspace_kit import GOOD, SECRETS, TYPES, Post, Shelf
 
+from tests.unit.workspace.workspace_kit import GOOD, SECRETS, TYPES, Post, Shelf
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.workspace.destination_type import SettingProblem
 from trunkline.workspace.loader import Loaded, load

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from workspace_kit import GOOD, check, good, only, problems
 
+from tests.unit.workspace.workspace_kit import GOOD, check, good, only, problems
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.secrets import mask
 from trunkline.workspace import vocabulary

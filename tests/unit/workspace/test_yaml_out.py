@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from test_yaml_tree import json_values
-from workspace_kit import GOOD, SECRETS, TYPES, good, problems
 
+from tests.unit.workspace.test_yaml_tree import json_values
+from tests.unit.workspace.workspace_kit import GOOD, SECRETS, TYPES, good, problems
 from trunkline.secrets import is_masked, mask
 from trunkline.workspace.codec import make_snapshot
 from trunkline.workspace.model import Destination, Source

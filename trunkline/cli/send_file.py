@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,9 +45,14 @@ class FileJob:
     retry_for_s: float
 
 
+def tell(text: str) -> None:
+    """A line on standard error, above the progress bar if there is one."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def print_wait(wait: Wait) -> None:
     """Tell that the server could not take it now."""
-    typer.echo(f"{wait.reason}; trying again in {wait.wait_s:.1f} s", err=True)
+    tell(f"{wait.reason}; trying again in {wait.wait_s:.1f} s")
 
 
 def send_file(job: FileJob, clock: Clock) -> bool:
@@ -90,11 +96,16 @@ class _Keeper:
         self._listed = 0
         self.unlisted = 0
 
+    @property
+    def keeps(self) -> bool:
+        """Whether a later run can go on."""
+        return self._state is not None
+
     def reject(self, rejections: Sequence[Rejection]) -> None:
         for rejection in rejections:
             if self._listed < LISTED_REJECTIONS:
                 self._listed += 1
-                typer.echo(f"line {rejection.line}: {rejection.code}: {rejection.message}", err=True)
+                tell(f"line {rejection.line}: {rejection.code}: {rejection.message}")
             else:
                 self.unlisted += 1
         if self._rejects is not None:
@@ -137,7 +148,7 @@ def _run(job: FileJob, lines: Lines, position: Position, keeper: _Keeper, clock:
     client = TrackingClient(job.url, job.write_key, clock, retry_for_s=job.retry_for_s, on_wait=print_wait)
     upload = Upload(lines, position, client, keeper, clock, rate=job.rate)
     if position.line:
-        typer.echo(f"Going on behind line {position.line:,}.", err=True)
+        tell(f"Going on behind line {position.line:,}.")
     before = position.line
     with asyncio.Runner() as runner, _progress(lines, clock) as show:
         try:
@@ -147,7 +158,8 @@ def _run(job: FileJob, lines: Lines, position: Position, keeper: _Keeper, clock:
                 runner.run(upload.send(batch))
                 show(position)
         except (SendError, FileProblem, KeyboardInterrupt) as error:
-            typer.echo(f"Stopped behind line {position.line:,}. The same command goes on there.", err=True)
+            again = " The same command goes on there." if keeper.keeps else ""
+            tell(f"Stopped behind line {position.line:,}.{again}")
             if isinstance(error, KeyboardInterrupt):
                 raise typer.Exit(130) from None
             raise
@@ -159,11 +171,10 @@ def _run(job: FileJob, lines: Lines, position: Position, keeper: _Keeper, clock:
 def _summary(upload: Upload, keeper: _Keeper, before: int, name: str) -> bool:
     position = upload.position
     if keeper.unlisted:
-        typer.echo(f"… and {keeper.unlisted:,} more; --reject-file keeps all of them", err=True)
+        tell(f"… and {keeper.unlisted:,} more; --reject-file keeps all of them")
     if upload.unended is not None:
-        typer.echo(
-            f"line {upload.unended.number}: not sent: the file ends within it. Run the command again when it is whole.",
-            err=True,
+        tell(
+            f"line {upload.unended.number}: not sent: the file ends within it. Run the command again when it is whole."
         )
     earlier = f" ({before:,} of them in earlier runs)" if before else ""
     typer.echo(
@@ -183,9 +194,7 @@ def _progress(lines: Lines, clock: Clock) -> Iterator[Callable[[Position], None]
             nonlocal said_s
             if clock.monotonic_s() - said_s >= REPORT_INTERVAL_S:
                 said_s = clock.monotonic_s()
-                typer.echo(
-                    f"line {position.line:,}: {position.taken:,} taken, {position.rejected:,} rejected", err=True
-                )
+                tell(f"line {position.line:,}: {position.taken:,} taken, {position.rejected:,} rejected")
 
         yield say
         return

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.fixtures import MakeServer
 from tests.support.load import Load
 from tests.support.processes import is_alive
-from tests.support.server import run_trunkline
-from tests.support.sink import HANG, OK, Reply, Sink
+from tests.support.server import Server, run_trunkline
+from tests.support.sink import HANG, OK, Place, Reply, Sink
 from tests.support.waiting import wait_until
 from tests.support.workspace import source, webhook, workspace
 
@@ -234,5 +234,5 @@ def _replaced(server: Server, role: str, old: int) -> bool:
     return server.children(role) not in ([], [old])
 
 
-def _goes_on(load: Load, hook: Sink, acked: int, delivered: int) -> bool:
+def _goes_on(load: Load, hook: Place, acked: int, delivered: int) -> bool:
     return len(load.acked) > acked + 50 and len(hook.ids()) > delivered + 50

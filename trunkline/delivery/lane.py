@@ -24,7 +24,8 @@ from trunkline.clock import Clock
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import Outcome, OutgoingEvent, Result, Sender
-from trunkline.log.records import AcceptedEvent
+from trunkline.log.base import LogError
+from trunkline.log.records import AcceptedEvent, RecordError
 from trunkline.pipeline.stages import SEND
 from trunkline.spec.outcomes import DELIVERED, DESTINATION_DELETED, FAILED, OBJECT, RETRIES_EXHAUSTED
 from trunkline.state.base import Changes, Interval, LaneKey, LaneState, RetryRow, place_of, position_of
@@ -35,6 +36,8 @@ ROWS_CAP: Final = 10_000
 ROWS_BYTES_CAP: Final = 64 << 20
 READ_BYTES: Final = 1 << 20
 ROW_AFTER_S: Final = 1.0
+READ_AGAIN_S: Final = 5.0
+"""After the log could not be read."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,13 +46,16 @@ Taken = Sequence[tuple[int, AcceptedEvent]]
 
 
 class LaneEvent(msgspec.Struct, eq=False, gc=False):
-    """One event on its way through a lane. ``settled`` speaks of the window only."""
+    """One event on its way through a lane. ``settled`` speaks of the window only; ``elapsed_s`` is how much of the
+    time for retries had gone by when the last attempt began."""
 
     place: int
     outgoing: OutgoingEvent | None
     received_at_ms: int
     attempts: int = 0
     first_attempt_at_ms: int = 0
+    due_at_ms: int = 0
+    elapsed_s: float = 0.0
     started_s: float = 0.0
     settled: bool = False
     has_row: bool = False
@@ -105,6 +111,7 @@ class Lane:
         self._skip: LaneState | None = None
         self._senders: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._next_slice: asyncio.Handle | None = None
         self._delivered: dict[str, int] = {}
         self._failed: dict[LaneKey, int] = {}
         self._row_changes: dict[tuple[str, str, str, int], RetryRow | None] = {}
@@ -131,10 +138,11 @@ class Lane:
         for row in rows:
             outgoing = OutgoingEvent(row.message_id, row.source, row.type, row.name, row.event)
             event = LaneEvent(row.place, outgoing, row.received_at_ms, row.attempts, row.first_attempt_at_ms)
+            event.due_at_ms = row.due_at_ms
             event.settled = event.has_row = True
             self._rows += 1
             self._rows_bytes += len(row.event)
-            wait_s = min(max(0, row.due_at_ms - now_ms) / 1000, self._settings.policy.longest_wait_s)
+            wait_s = min(max(0, row.due_at_ms - now_ms) / 1000, self._settings.policy.window_s)
             heapq.heappush(self._due, (now_s + wait_s, next(self._sequence), event))
 
     def offer(self, position: int, taken: Taken) -> None:
@@ -172,30 +180,51 @@ class Lane:
                 yield place, event
 
     def _refill(self) -> None:
-        """Read the log while behind and there is room; rejoin when caught up."""
-        while (
-            self._behind is not None and len(self._queue) < QUEUE_EVENTS // 2 and self._queue_bytes < QUEUE_BYTES // 2
+        """While behind and there is room, read a slice of the log; rejoin when caught up.
+
+        A slice at a time, for the loop's sake: among much that is not the lane's own its next event may be far away.
+        """
+        if (
+            self._next_slice is not None
+            or len(self._queue) >= QUEUE_EVENTS // 2
+            or self._queue_bytes >= QUEUE_BYTES // 2
         ):
-            stop = self._dispatched()
-            if self._behind >= stop:
-                self._rejoin()
-                return
+            return
+        before, stop = self._behind, self._dispatched()
+        if before is None or before >= stop:
+            self._rejoin()
+            return
+        try:
             if self._reader is None:
-                self._reader = self._open_reader(self._behind)
-            before = self._reader.position
+                self._reader = self._open_reader(before)
             for placed in self._reader.read(READ_BYTES, stop):
                 self._take(list(self._own_events(placed)))
+                self._behind = placed.next_position
             self._behind = self._reader.position
-            self._change()
+        except (LogError, RecordError) as error:
+            _log.error("lane.cannot_read", destination=self.destination, error=str(error), again_in_s=READ_AGAIN_S)
+            self._close_reader()
+            self._next_slice = asyncio.get_running_loop().call_later(READ_AGAIN_S, self._go_on)
+        else:
             if self._behind == before:
                 self._rejoin()
+            elif not self._queue:
+                self._next_slice = asyncio.get_running_loop().call_soon(self._go_on)
+        self._change()
+
+    def _go_on(self) -> None:
+        self._next_slice = None
+        self.wake()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _rejoin(self) -> None:
         self._behind = None
         self._skip = None
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        self._close_reader()
         self._change()
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -217,7 +246,12 @@ class Lane:
             waiting -= 1
             task = asyncio.get_running_loop().create_task(self._send_until_idle())
             self._senders.add(task)
-            task.add_done_callback(self._senders.discard)
+            task.add_done_callback(self._sender_ended)
+
+    def _sender_ended(self, task: asyncio.Task[None]) -> None:
+        self._senders.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("lane.sender_died", destination=self.destination, exc_info=error)
 
     def _arm_timer(self, wait_s: float) -> None:
         if self._timer is not None:
@@ -230,13 +264,9 @@ class Lane:
     def _next(self) -> LaneEvent | None:
         if self._held_by:
             return None
-        if self._due:
-            due_s = self._due[0][0]
-            wait_s = due_s - self._clock.monotonic_s()
-            if wait_s <= 0:
-                return heapq.heappop(self._due)[2]
-            if not self._queue:
-                self._arm_timer(wait_s)
+        wait_s = self._due[0][0] - self._clock.monotonic_s() if self._due else 0.0
+        if self._due and wait_s <= 0:
+            return heapq.heappop(self._due)[2]
         if not self._queue and self._behind is not None:
             self._refill()
         if self._queue and self._has_room_for_rows():
@@ -244,23 +274,35 @@ class Lane:
             if item.outgoing is not None:
                 self._queue_bytes -= len(item.outgoing.body)
             return item
+        if self._due:
+            # The queue may have to wait for the rows: nobody else would wake a lane that is behind.
+            self._arm_timer(wait_s)
         return None
 
     async def _send_until_idle(self) -> None:
         while (item := self._next()) is not None:
-            if self._sender is None:
-                assert self._open_sender is not None
-                self._sender = self._open_sender()
-            await self._attempt(self._sender, item)
+            await self._attempt(item)
 
-    async def _attempt(self, sender: Sender, item: LaneEvent) -> None:
+    def _opened_sender(self) -> Sender:
+        if self._sender is None:
+            assert self._open_sender is not None
+            self._sender = self._open_sender()
+        return self._sender
+
+    async def _attempt(self, item: LaneEvent) -> None:
         assert item.outgoing is not None
         item.started_s = self._clock.monotonic_s()
+        now_ms = self._clock.now_ms()
         if item.attempts == 0:
-            item.first_attempt_at_ms = self._clock.now_ms()
+            item.first_attempt_at_ms = now_ms
+        else:
+            # Time in which the attempt was due and could not be made (stopped, disabled, held) expires nothing, and
+            # neither does a clock that was put forward.
+            item.first_attempt_at_ms += max(0, now_ms - item.due_at_ms)
+        item.elapsed_s = max(0, now_ms - item.first_attempt_at_ms) / 1000
         self._in_flight.add(item)
         try:
-            [outcome] = await sender.send([item.outgoing])
+            [outcome] = await self._opened_sender().send([item.outgoing])
         except Exception as error:  # noqa: BLE001 - a sender's bug must not end the lane; it is logged and retried
             _log.exception("destination.bug", destination=self.destination, error=type(error).__name__)
             outcome = Outcome(Result.RETRY, "INTERNAL", f"{type(error).__name__} in the destination's own code")
@@ -273,7 +315,7 @@ class Lane:
         assert item.outgoing is not None
         item.attempts += 1
         if outcome.result is Result.RETRY:
-            elapsed_s = max(0, self._clock.now_ms() - item.first_attempt_at_ms) / 1000
+            elapsed_s = item.elapsed_s + self._clock.monotonic_s() - item.started_s
             wait_s = self._settings.policy.wait_s(item.attempts, elapsed_s, self._random, outcome.retry_after_s)
             if wait_s is not None:
                 self._put_row(item, f"{outcome.reason} {outcome.detail}".strip(), wait_s)
@@ -304,6 +346,7 @@ class Lane:
             self._rows += 1
             self._rows_bytes += len(outgoing.body)
         item.has_row = item.settled = True
+        item.due_at_ms = self._clock.now_ms() + int(wait_s * 1000)
         self._row_changes[self._row_key(item)] = RetryRow(
             destination=self.destination,
             subscription="",
@@ -316,8 +359,8 @@ class Lane:
             received_at_ms=item.received_at_ms,
             attempts=item.attempts,
             first_attempt_at_ms=item.first_attempt_at_ms,
-            due_at_ms=self._clock.now_ms() + int(wait_s * 1000),
-            last_error=error,
+            due_at_ms=item.due_at_ms,
+            last_error=error.encode("utf-8", "replace").decode(),
             resume_stage=SEND,
             event=outgoing.body,
         )
@@ -423,6 +466,7 @@ class Lane:
         changes.lanes[self.destination, self.partition] = None
         self.hold("deleted")
         self._deleted = True
+        self._close_reader()
         for task in self._senders:
             task.cancel()
 
@@ -458,15 +502,9 @@ class Lane:
         await asyncio.gather(*self._senders, return_exceptions=True)
 
     async def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
+        self._close_reader()
         for sender in [*self._retired, *([self._sender] if self._sender is not None else [])]:
             await sender.close()
-
-    @property
-    def oldest_position(self) -> int | None:
-        """The oldest envelope that the lane still needs from the log, as last committed; None = none."""
-        return position_of(self._persisted.mark) if self._persisted is not None else None
 
     @property
     def pending_in_memory(self) -> int:

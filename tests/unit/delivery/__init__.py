@@ -1,0 +1,1 @@
+"""Tests of lanes and what they stand on."""

@@ -70,6 +70,12 @@ egress: {{allow_private: ["127.0.0.0/8"]}}
 """
 
 
+def _environment() -> dict[str, str]:
+    """Without settings that are meant for another server; no browser will ask for the SDK, so it is not fetched."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    return inherited | {f"{ENVIRONMENT_PREFIX}FETCH_BROWSER_SDK": "false"}
+
+
 class DemoServer:
     """``trunkline serve`` on a free port."""
 
@@ -99,7 +105,7 @@ class DemoServer:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)},
+                env=_environment(),
                 start_new_session=True,
             )
         try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -340,3 +343,35 @@ def test_an_answer_that_is_not_a_tracking_apis_is_not_taken_for_a_success(sink: 
     assert done.returncode == 2
     assert "not that of a Tracking API" in done.stderr
     assert "Stopped behind line 0." in done.stderr
+
+
+def test_on_a_terminal_there_is_a_bar_and_notices_stay_above_it(served: Server, tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    write_events(path, 0, 200)
+    path.write_text(path.read_text().replace('"u7"', "u7"))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*send_command(served, path), "--rate", "100"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=clean_environment() | {"TERM": "xterm-256color", "COLUMNS": "200"},
+    )
+    os.close(theirs)
+    shown = b""
+    while piece := read_terminal(ours):
+        shown += piece
+    os.close(ours)
+    assert process.wait(timeout=60) == 1
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "\nline 8: invalid_request" in text.replace("\r", "\n")
+    assert "taken, 1 rejected ━" in text
+    assert text.rstrip().endswith("200 lines, 199 events taken, 1 rejected.")
+
+
+def read_terminal(fd: int) -> bytes:
+    """What is there; nothing once the other end was closed."""
+    try:
+        return os.read(fd, 65536)
+    except OSError:
+        return b""

@@ -48,7 +48,7 @@ class DemoJob:
 
 def demo(
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=3600, help="How long to send.")] = 20.0,
-    rate: Annotated[float, typer.Option("--rate", min=1, max=1000, help="Events a second.")] = 100.0,
+    rate: Annotated[float, typer.Option("--rate", min=1, max=500, help="Events a second.")] = 100.0,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Use this directory and keep it. Default: a temporary one.")
     ] = None,

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-import msgspec
 import structlog
 
 from trunkline.clock import Clock
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.retry import RetryPolicy
+from trunkline.delivery.window import LaneEvent, settled_runs
 from trunkline.destinations.kit import Outcome, OutgoingEvent, Result, Sender
 from trunkline.log.base import LogError
 from trunkline.log.records import AcceptedEvent, RecordError
@@ -43,22 +43,6 @@ _log = structlog.get_logger(__name__)
 
 Taken = Sequence[tuple[int, AcceptedEvent]]
 """Events of one envelope with their places, in order."""
-
-
-class LaneEvent(msgspec.Struct, eq=False, gc=False):
-    """One event on its way through a lane. ``settled`` speaks of the window only; ``elapsed_s`` is how much of the
-    time for retries had gone by when the last attempt began."""
-
-    place: int
-    outgoing: OutgoingEvent | None
-    received_at_ms: int
-    attempts: int = 0
-    first_attempt_at_ms: int = 0
-    due_at_ms: int = 0
-    elapsed_s: float = 0.0
-    started_s: float = 0.0
-    settled: bool = False
-    has_row: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,18 +394,7 @@ class Lane:
 
     def _state(self) -> LaneState | None:
         """The mark and what is settled above it; None when the lane follows the dispatched position."""
-        settled: list[tuple[int, int]] = []
-        first: int | None = None
-        last = 0
-        for item in self._window:
-            if item.settled:
-                first = item.place if first is None else first
-                last = item.place
-            elif first is not None:
-                settled.append((first, last))
-                first = None
-        if first is not None:
-            settled.append((first, last))
+        settled = settled_runs(self._window)
         if self._window:
             mark = self._window[0].place
             above = self._window[-1].place

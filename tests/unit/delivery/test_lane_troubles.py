@@ -92,15 +92,18 @@ def test_a_log_that_cannot_be_read_for_a_while_stops_nobody() -> None:
     async def test() -> None:
         world = World(deliver, concurrency=1)
         world.activate(ONE)
-        with tight_lanes(queue_events=4), patch.object(lane_module, "READ_AGAIN_S", 0.01):
-            with patch.object(MemoryReader, "read", sometimes):
-                for number in range(30):
-                    world.append(("web", f"m{number}"))
-                await asyncio.sleep(0.05)
-                world.commit()
-                assert world.store.read().lanes
-                broken[0] = False
-                await world.settle()
+        with (
+            tight_lanes(queue_events=4),
+            patch.object(lane_module, "READ_AGAIN_S", 0.01),
+            patch.object(MemoryReader, "read", sometimes),
+        ):
+            for number in range(30):
+                world.append(("web", f"m{number}"))
+            await asyncio.sleep(0.05)
+            world.commit()
+            assert world.store.read().lanes
+            broken[0] = False
+            await world.settle()
         assert world.books() == {("hook", DELIVERED): 30}
         assert set(world.finals.values()) == {1}
         await world.close()

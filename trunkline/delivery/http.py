@@ -78,10 +78,9 @@ def _error_code(error: OSError) -> str:
 class GuardedClient:
     """See :class:`trunkline.destinations.kit.HttpClient`. One for all lanes of a worker."""
 
-    def __init__(self, policy: Policy, *, timeout_s: float, connections: int = 1000) -> None:
+    def __init__(self, policy: Policy, *, timeout_s: float) -> None:
         self._policy = policy
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self._judged: dict[str, URL] = {}
         self._judged_by: EgressPolicy | None = None
@@ -90,7 +89,7 @@ class GuardedClient:
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 resolver=_GuardedResolver(self._policy),
-                limit=self._connections,
+                limit=0,  # each lane bounds its own; a shared bound would let those that hang starve the others
                 ttl_dns_cache=DNS_CACHE_S,
                 keepalive_timeout=30,
             )

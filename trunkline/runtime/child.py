@@ -6,7 +6,9 @@ only the supervisor has.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -34,9 +36,18 @@ def _role(name: str) -> Role:
     raise SystemExit(f"unknown role {name!r}")
 
 
+def _allow_many_files() -> None:
+    """Each connection is an open file, and the usual soft limit of 1,024 is below what the settings allow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """Run one role until told to stop."""
     role, arguments = _role(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=ChildArguments)
+    _allow_many_files()
     settings = load_settings(os.environ, arguments.flags)
     configure_logging(role=sys.argv[1] if sys.argv[1] == "worker" else f"ingest.{arguments.index}")
 

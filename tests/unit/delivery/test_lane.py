@@ -22,6 +22,10 @@ def ok(destination: str, message_id: str, before: int) -> Outcome | None:
     return DELIVERED_OUTCOME
 
 
+def is_watching(world: World) -> bool:
+    return world.dispatcher.lanes["hook"].watching
+
+
 def test_a_lane_that_has_caught_up_owns_no_state() -> None:
     async def test() -> None:
         world = World(ok)
@@ -54,13 +58,13 @@ def test_one_event_that_hangs_gets_a_row_and_the_mark_moves_on() -> None:
         assert [(position_of(a), position_of(b)) for a, b in lane.settled] == [(4, 19)]
         assert state.row_counts == {}
         with tight_lanes(row_after_s=0.0):
-            assert world.dispatcher.lanes["hook"].watching
+            assert is_watching(world)
             await asyncio.sleep(0.01)
             world.commit()
         state = world.store.read()
         assert state.lanes == {}
         assert [row.message_id for row in world.store.rows("hook")] == ["m3"]
-        assert not world.dispatcher.lanes["hook"].watching
+        assert not is_watching(world)
         assert world.books() == {("hook", "delivered"): 19}
         world.let_go()
         await world.settle()
@@ -237,8 +241,8 @@ def test_a_bug_in_a_sender_is_an_attempt_that_failed(caplog: pytest.LogCaptureFi
 
 def test_retries_that_are_used_up_end_as_failed() -> None:
     async def test() -> None:
-        policy = RetryPolicy(first_wait_s=0.001, growth=1.0, max_attempts=4, last_attempt_within_s=15)
-        world = World(lambda d, m, before: RETRY, policy=RetryPolicy(**(_fields(policy) | {"window_s": 0.05})))
+        policy = RetryPolicy(window_s=0.05, first_wait_s=0.001, growth=1.0, max_attempts=4, last_attempt_within_s=15)
+        world = World(lambda d, m, before: RETRY, policy=policy)
         world.activate(snapshot_of({"hook": ["web"]}))
         world.append(("web", "m1"))
         await world.settle()
@@ -247,7 +251,3 @@ def test_retries_that_are_used_up_end_as_failed() -> None:
         await world.close()
 
     run(test())
-
-
-def _fields(policy: RetryPolicy) -> dict[str, float]:
-    return {name: getattr(policy, name) for name in policy.__slots__}

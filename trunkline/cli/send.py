@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.send_file import FileJob, UsageProblem, print_wait, send_file
 from trunkline.client.tracking import Refused, SendError, TrackingClient, base_url
 from trunkline.clock import Clock, SystemClock
+from trunkline.runtime.layout import DataDir
 from trunkline.secrets import Secrets, SecretsError
 from trunkline.settings import Settings
 from trunkline.spec.event import TYPES
@@ -32,7 +34,8 @@ Pairs = list[str] | None
 def send(
     data_dir: DataDirOption = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="The server. Default: the address in the settings.", show_default=False)
+        str | None,
+        typer.Option("--url", help="Default: the data directory's server.", show_default=False),
     ] = None,
     write_key: Annotated[
         str | None,
@@ -137,6 +140,9 @@ def _target(data_dir: Path | None, url: str | None, write_key: str | None, sourc
 
 
 def _address(settings: Settings) -> str:
+    """Of the server that serves the data directory now; else what the settings would make it."""
+    with contextlib.suppress(OSError):
+        return DataDir(settings.data_dir).address.read_text("utf-8")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets as random
@@ -56,12 +57,12 @@ def serve(
             raise ServeError(f"{settings.config} cannot be used and there is no earlier workspace to go on with.")
         if problems:
             print("trunkline: the file is refused; the last good workspace stays in force.", file=sys.stderr)
-        address = f"http://{_host(settings.host)}:{supervisor.bind()}" if "ingest" in roles else ""
+        address = supervisor.bind() if "ingest" in roles else ""
     except ServeError as error:
         print(f"trunkline: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     banner = _banner(supervisor.snapshot, address, settings) if address else ""
-    asyncio.run(supervisor.run(lambda: print(banner, flush=True)))
+    asyncio.run(supervisor.run(lambda: _say(banner)))
 
 
 def _portable(flags: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +79,10 @@ def _starter(settings: Settings) -> Path:
     return path
 
 
-def _host(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+def _say(text: str) -> None:
+    """Nobody has to listen: a closed standard output must not keep the server from serving."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def _banner(snapshot: Snapshot, address: str, settings: Settings) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -19,6 +19,16 @@ from trunkline.observe.books import Books, check_books
 from trunkline.runtime.layout import DataDir
 from trunkline.state.base import State
 from trunkline.state.sqlite import SqliteStateStore
+
+_COLUMNS: Final = {
+    "received": "received",
+    "failed_on_ingest": "failed\non ingest",
+    "filtered_at_source": "filtered\nat source",
+    "filtered_at_destination": "filtered at\ndestination",
+    "delivered": "delivered",
+    "failed": "failed",
+    "pending": "pending",
+}
 
 
 def verify(
@@ -58,12 +68,11 @@ def _read_state(data: DataDir) -> State:
 
 def _print(books: Books) -> None:
     console = Console()
-    columns = ("received", "failed_on_ingest", "filtered_at_source", "filtered_at_destination", "delivered", "failed")
-    table = Table("destination", *(column.replace("_", " ") for column in columns), "pending", box=None)
+    table = Table("destination", *_COLUMNS.values(), box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for slug, line in books.destinations.items():
-        table.add_row(slug, *(f"{getattr(line, column):,}" for column in columns), f"{line.pending:,}")
+        table.add_row(slug, *(f"{getattr(line, column):,}" for column in _COLUMNS))
     if books.destinations:
         console.print(table)
     else:

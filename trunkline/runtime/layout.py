@@ -46,6 +46,11 @@ class DataDir:
         return self.run / "worker.json"
 
     @property
+    def address(self) -> Path:
+        """The base URL of the Tracking API while it is served: ``http://127.0.0.1:8080``."""
+        return self.run / "address"
+
+    @property
     def starter(self) -> Path:
         """The starter workspace that ``serve`` writes when it is given none."""
         return self.root / "workspace.yaml"

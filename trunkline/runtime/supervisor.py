@@ -19,6 +19,7 @@ import structlog
 
 from trunkline.clock import Clock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
+from trunkline.files import write_atomically
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.lifecycle import RELOAD_SIGNAL, ChildArguments
 from trunkline.secrets import Secrets
@@ -110,8 +111,8 @@ class Supervisor:
                 raise ServeError(str(error)) from error
             _log.error("state.not_opened", error=str(error))  # a full disk, for one: the worker tries again
 
-    def bind(self) -> int:
-        """Take the port; return its number. Raises ServeError."""
+    def bind(self) -> str:
+        """Take the port, tell it to other commands, return the base URL. Raises ServeError."""
         family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -124,7 +125,10 @@ class Supervisor:
             ) from error
         listener.listen(BACKLOG)
         self._socket = listener
-        return int(listener.getsockname()[1])
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)  # noqa: S104
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        write_atomically(self._data.address, address.encode())
+        return address
 
     def load_workspace(self) -> list[Problem]:
         """Activate the workspace's file if it is sound; return its problems. The last good one stays otherwise."""
@@ -169,6 +173,7 @@ class Supervisor:
         _log.info("supervisor.stops")
         if self._socket is not None:
             self._socket.close()
+            self._data.address.unlink(missing_ok=True)
         for child in self._children:
             _signal(child, signal.SIGTERM)
         watcher.cancel()

@@ -68,7 +68,7 @@ def _read_state(data: DataDir) -> State:
 
 def _print(books: Books) -> None:
     console = Console()
-    table = Table("destination", *_COLUMNS.values(), box=None)
+    table = Table("destination", *_COLUMNS.values(), box=None, padding=(0, 1, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
     for slug, line in books.destinations.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -40,6 +41,7 @@ class StateWriter:
         self._lock = asyncio.Lock()
         self._failed: Changes | None = None
         self._stopping = False
+        self._abandoned = False
         self.changes = Changes()
 
     def touch(self, lane: Lane) -> None:
@@ -67,12 +69,31 @@ class StateWriter:
         self._stopping = True
         self._wanted.set()
 
+    @contextlib.contextmanager
+    def step(self) -> Iterator[Changes]:
+        """Add to the changes what only makes sense as a whole. If the step fails half-way, nothing is committed any
+        more: the last commit is what the successor starts from."""
+        try:
+            yield self.changes
+        except BaseException:
+            self._abandoned = True
+            raise
+
     async def commit(self) -> bool:
-        """Write what has been gathered. False when the store refused it; it is kept then."""
+        """Write what has been gathered. False when the store refused it; it is kept then.
+
+        Any other error is a bug: what was gathered is lost, so no later commit may build on it.
+        """
         async with self._lock:
-            if self._failed is not None and not await self._write(self._failed):
+            if self._abandoned:
                 return False
-            return await self._write(self._gather())
+            try:
+                if self._failed is not None and not await self._write(self._failed):
+                    return False
+                return await self._write(self._gather())
+            except BaseException:
+                self._abandoned = True
+                raise
 
     def _gather(self) -> Changes:
         """Everything up to this moment, taken without yielding to the loop: one consistent state."""

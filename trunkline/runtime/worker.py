@@ -30,7 +30,8 @@ from trunkline.runtime.source_stage import SHARED_GROUP, RangeReader, SourceStag
 from trunkline.runtime.state_writer import StateWriter
 from trunkline.runtime.wake import Waiter
 from trunkline.settings import Settings
-from trunkline.state.base import Changes, SourceKey, StateStore
+from trunkline.state.base import Changes, SourceKey, StateStore, position_of
+from trunkline.workspace.errors import WorkspaceError
 from trunkline.workspace.model import Destination, Snapshot
 
 PARTITION: Final = "0"
@@ -39,6 +40,7 @@ PARTITION: Final = "0"
 IDLE_WAIT_S: Final = 1.0
 APPEND_RETRY_S: Final = 1.0
 HOUSEKEEPING_S: Final = 60.0
+RELOAD_RETRY_S: Final = 5.0
 STATE_TROUBLE: Final = "state"
 """Why lanes are held while the state cannot be committed."""
 _READ_BYTES: Final = 1 << 20
@@ -88,8 +90,11 @@ class Worker:
         self._client = GuardedClient(lambda: self._policy, timeout_s=parts.settings.send_timeout_s)
         self._dispatcher = Dispatcher(self._make_lane, self._sender_factory, self._committed_accepted)
         self._snapshot: Snapshot | None = None
+        self._committed_marks = {key: lane.mark for key, lane in state.lanes.items()}
         self._keys_unrecorded = False
-        self._reached_ms = 0
+        self._recovered = False
+        self._reached_ms: dict[str, int] = {}
+        self._last_reached_ms = 0
         slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
         slugs |= {destination for destination, _ in state.lanes} | {destination for destination, _ in state.row_counts}
         for slug in sorted(slugs):
@@ -194,7 +199,7 @@ class Worker:
                 if placed.position >= checkpoint:
                     self._parts.dedupe.restore(placed.envelope.dedupe_keys, placed.envelope.dedupe_times_ms)
                     self._flush_dedupe(placed.next_position)
-                if placed.position >= self._dispatcher.position:
+                if placed.position >= self._dispatcher.position and not self._is_applied(placed.envelope):
                     self._apply(placed)
             await asyncio.sleep(0)
         self._dispatcher.position = reader.position
@@ -202,6 +207,11 @@ class Worker:
         self._writer.changes.epochs[PARTITION] = self._epoch
         self._writer.changes.accepted[PARTITION] = self._dispatcher.position
         self._writer.want()
+        self._recovered = True
+
+    def _is_applied(self, envelope: Envelope) -> bool:
+        """Whether this is the copy of an envelope that has been applied: an append may be repeated by the engine."""
+        return envelope.start < self._cursors.get(envelope.partition, 0)
 
     # -- the source stage ----------------------------------------------------------------------------------------
 
@@ -209,14 +219,14 @@ class Worker:
         while not self._stopping.is_set():
             if self._reload:
                 self._reload = False
-                self._activate(await asyncio.to_thread(self._parts.snapshot))
+                await self._take_newest_snapshot(waiter)
             worked = False
             for partition in self._parts.log.partitions(INGESTED):
-                worked = await self._process(appender, partition) or worked
+                worked = await self._process(appender, partition, waiter) or worked
             if not worked:
                 await waiter.wait(IDLE_WAIT_S)
 
-    async def _process(self, appender: Appender, partition: str) -> bool:
+    async def _process(self, appender: Appender, partition: str, waiter: Waiter) -> bool:
         """One range of one partition. False when there was nothing to do."""
         reader = self._readers.get(partition)
         if reader is None:
@@ -224,11 +234,13 @@ class Worker:
             reader = self._readers[partition] = RangeReader(self._parts.log.reader(INGESTED, partition, cursor))
         taken = reader.next_range()
         if not taken:
+            self._reached_ms.pop(partition, None)
             return False
+        self._reached_ms[partition] = self._last_reached_ms = taken[0][1].received_at_ms
         assert self._snapshot is not None
         if any(chunk.source not in self._snapshot.sources for _, chunk in taken):
             # Ingest may have taken up a newer snapshot first: its events must find its connections open.
-            self._activate(await asyncio.to_thread(self._parts.snapshot))
+            await self._take_newest_snapshot(waiter)
         self._keys_unrecorded = True
         envelope = self._stage.build(partition, taken, epoch=self._epoch, snapshot=self._snapshot.version)
         position = await self._append(appender, envelope)
@@ -236,7 +248,6 @@ class Worker:
             return False
         self._keys_unrecorded = False
         self._apply(PlacedEnvelope(position, appender.head, envelope))
-        self._reached_ms = max(self._reached_ms, taken[-1][1].received_at_ms)
         self._flush_dedupe(self._dispatcher.position)
         return True
 
@@ -270,19 +281,29 @@ class Worker:
     def _apply(self, placed: PlacedEnvelope) -> None:
         """Count the envelope and hand it to the lanes, in one go: no other task may run in between."""
         envelope = placed.envelope
-        changes = self._writer.changes
-        self._cursors[envelope.partition] = envelope.stop
-        changes.source_cursors[envelope.partition, SHARED_GROUP] = envelope.stop
-        changes.accepted[PARTITION] = placed.next_position
-        for delta in envelope.deltas:
-            key = SourceKey(delta.source, delta.type, delta.name, delta.outcome, delta.reason)
-            changes.source_books[key] = changes.source_books.get(key, 0) + delta.count
-            totals = self._totals.setdefault(delta.source, {})
-            totals[delta.outcome] = totals.get(delta.outcome, 0) + delta.count
-        self._dispatcher.dispatch(placed)
+        with self._writer.step() as changes:
+            self._cursors[envelope.partition] = envelope.stop
+            changes.source_cursors[envelope.partition, SHARED_GROUP] = envelope.stop
+            changes.accepted[PARTITION] = placed.next_position
+            for delta in envelope.deltas:
+                key = SourceKey(delta.source, delta.type, delta.name, delta.outcome, delta.reason)
+                changes.source_books[key] = changes.source_books.get(key, 0) + delta.count
+                totals = self._totals.setdefault(delta.source, {})
+                totals[delta.outcome] = totals.get(delta.outcome, 0) + delta.count
+            self._dispatcher.dispatch(placed)
         self._writer.want()
 
     # -- the workspace -------------------------------------------------------------------------------------------
+
+    async def _take_newest_snapshot(self, waiter: Waiter) -> None:
+        """The one in force stays as long as no other can be read."""
+        try:
+            snapshot = await asyncio.to_thread(self._parts.snapshot)
+        except WorkspaceError as error:
+            _log.error("workspace.not_read", error=str(error), again_in_s=RELOAD_RETRY_S)
+            asyncio.get_running_loop().call_later(RELOAD_RETRY_S, self.reload, waiter)
+            return
+        self._activate(snapshot)
 
     def _activate(self, snapshot: Snapshot) -> None:
         """Put a snapshot into force, between two envelopes."""
@@ -293,18 +314,18 @@ class Worker:
             partition: log.totals(INGESTED, partition, self._cursors.get(partition, 0)).counts
             for partition in log.partitions(INGESTED)
         }
-        changes = self._writer.changes
-        self._connections.switch(
-            snapshot,
-            changes,
-            now_ms=self._parts.clock.now_ms(),
-            accepted_position=self._dispatcher.position,
-            received=received,
-            books=self._totals,
-        )
-        self._policy = EgressPolicy(snapshot.allow_private)
-        self._dispatcher.activate(snapshot, self._connections.intervals, changes)
-        changes.snapshot = snapshot.version
+        with self._writer.step() as changes:
+            self._connections.switch(
+                snapshot,
+                changes,
+                now_ms=self._parts.clock.now_ms(),
+                accepted_position=self._dispatcher.position,
+                received=received,
+                books=self._totals,
+            )
+            self._policy = EgressPolicy(snapshot.allow_private)
+            self._dispatcher.activate(snapshot, self._connections.intervals, changes)
+            changes.snapshot = snapshot.version
         self._snapshot = snapshot
         self._writer.want()
         _log.info("workspace.active", version=snapshot.version, destinations=len(snapshot.destinations))
@@ -349,20 +370,34 @@ class Worker:
         for (partition, _), position in changes.source_cursors.items():
             self._committed_cursors[partition] = position
         self._committed_accepted = changes.accepted.get(PARTITION, self._committed_accepted)
+        for key, lane in changes.lanes.items():
+            if lane is None:
+                self._committed_marks.pop(key, None)
+            else:
+                self._committed_marks[key] = lane.mark
         if changes.snapshot is not None:
             self._on_ready(changes.snapshot)
         self._observer(changes)
+
+    def _keep_dedupe(self) -> None:
+        dedupe = self._parts.dedupe
+        # By the time that the events have reached, not ours: a backlog, of one partition too, must still find its past.
+        dedupe.expire(min(self._reached_ms.values(), default=self._last_reached_ms))
+        # Events without a messageId of their own bring no keys, and without a flush the log could never be shortened.
+        position = self._dispatcher.position
+        if self._recovered and not dedupe.unflushed and int(dedupe.checkpoint or 0) < position:
+            dedupe.flush(str(position))
 
     async def _keep_house(self) -> None:
         """Drop what is old, now and then."""
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             now_ms = self._parts.clock.now_ms()
-            # By the time that the events have reached, not ours: a backlog must still find its past.
-            self._parts.dedupe.expire(self._reached_ms)
+            self._keep_dedupe()
             checkpoint = int(self._parts.dedupe.checkpoint or 0)
-            behind = [lane.oldest_position for lane in self._dispatcher.lanes.values()]
-            consumed = min([self._committed_accepted, checkpoint, *(p for p in behind if p is not None)])
+            # As committed: what a crash goes back to must still be there.
+            marks = [position_of(mark) for mark in self._committed_marks.values()]
+            consumed = min([self._committed_accepted, checkpoint, *marks])
             settings = self._parts.settings
             older_than_ms = now_ms - int(settings.log_retention_hours * 3_600_000)
             for topic, partition, position in [

@@ -15,7 +15,13 @@ from trunkline.workspace.model import Network
 
 Address = IPv4Address | IPv6Address
 
-_NAT64: Final = IPv6Network("64:ff9b::/96")
+_WITH_IPV4_AT_THE_END: Final = (
+    IPv6Network("64:ff9b::/96"),  # NAT64
+    IPv6Network("::ffff:0:0:0/96"),  # IPv4-translated
+    IPv6Network("::/96"),  # IPv4-compatible
+)
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+"""All other IPv6 addresses are reserved, local or not assigned, whatever tables of special ones say."""
 
 
 class EgressRefused(Exception):
@@ -28,7 +34,7 @@ def _effective(address: Address) -> Address:
             return address.ipv4_mapped
         if address.sixtofour is not None:
             return address.sixtofour
-        if address in _NAT64:
+        if int(address) > 1 and any(address in network for network in _WITH_IPV4_AT_THE_END):
             return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -42,7 +48,7 @@ class EgressPolicy:
     def check(self, text: str) -> None:
         """Raise EgressRefused unless the address (an IP literal) may be connected to."""
         address = _effective(ip_address(text.partition("%")[0]))
-        if address.is_global and not address.is_multicast:
+        if address.is_global and not address.is_multicast and (address.version == 4 or address in _GLOBAL_UNICAST):
             return
         if any(address.version == network.version and address in network for network in self.allow_private):
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from typing import Final
 
 import aiohttp
@@ -57,12 +56,15 @@ class _GuardedResolver(AbstractResolver):
         await self._resolver.close()
 
 
-def _is_literal(host: str) -> bool:
+def _check_literal(host: str, policy: EgressPolicy) -> None:
+    """What the HTTP client takes for an address is never resolved, so it is checked here. Raises EgressRefused."""
+    if ":" not in host and not host.replace(".", "").isdigit():
+        return
     try:
-        ip_address(host)
+        policy.check(host)
     except ValueError:
-        return False
-    return True
+        # 127.1, 2130706433 and 0177.0.0.1 are 127.0.0.1 to the system.
+        raise EgressRefused(f"{host} is no address in its usual form; write it as four numbers or as IPv6") from None
 
 
 def _error_code(error: OSError) -> str:
@@ -115,8 +117,7 @@ class GuardedClient:
         target = self._judged.get(url)
         if target is None:
             target = URL(url)
-            if target.host is not None and _is_literal(target.host):
-                policy.check(target.host)
+            _check_literal(target.host or "", policy)
             self._judged[url] = target
         return target
 

@@ -26,6 +26,7 @@ from trunkline.secrets import Secrets
 from trunkline.settings import Settings
 from trunkline.state.base import StateError, StateTooNew
 from trunkline.state.sqlite import SqliteStateStore
+from trunkline.workspace.errors import WorkspaceError
 from trunkline.workspace.loader import load
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.problem import Problem
@@ -33,6 +34,8 @@ from trunkline.workspace.references import Fingerprint, fingerprint
 from trunkline.workspace.store import ConfigStore
 
 WATCH_INTERVAL_S: Final = 1.0
+RELOAD_RETRY_S: Final = 5.0
+_NEVER_SEEN: Final[Fingerprint] = (-1, -1, -1)
 FIRST_BACKOFF_S: Final = 0.1
 LONGEST_BACKOFF_S: Final = 5.0
 HEALTHY_AFTER_S: Final = 5.0
@@ -192,15 +195,19 @@ class Supervisor:
         backoff_s = FIRST_BACKOFF_S
         while not self._stopping.is_set():
             started_s = loop.time()
-            child.process = await self._spawn(child)
-            if self._stopping.is_set():
-                _signal(child, signal.SIGTERM)
-            code = await child.process.wait()
-            if self._stopping.is_set():
-                return
-            if loop.time() - started_s > HEALTHY_AFTER_S:
-                backoff_s = FIRST_BACKOFF_S
-            _log.error("child.died", child=child.name, code=code, again_in_s=backoff_s)
+            try:
+                child.process = await self._spawn(child)
+            except OSError as error:  # no memory, no process or no file to be had at the moment
+                _log.error("child.not_started", child=child.name, error=str(error), again_in_s=backoff_s)
+            else:
+                if self._stopping.is_set():
+                    _signal(child, signal.SIGTERM)
+                code = await child.process.wait()
+                if self._stopping.is_set():
+                    return
+                if loop.time() - started_s > HEALTHY_AFTER_S:
+                    backoff_s = FIRST_BACKOFF_S
+                _log.error("child.died", child=child.name, code=code, again_in_s=backoff_s)
             try:
                 async with asyncio.timeout(backoff_s):
                     await self._stopping.wait()
@@ -237,7 +244,14 @@ class Supervisor:
                 if all(fingerprint(path) == known for path, known in self._watched.items()):
                     continue
             self._reload.clear()
-            problems = await asyncio.to_thread(self.load_workspace)
+            try:
+                problems = await asyncio.to_thread(self.load_workspace)
+            except (WorkspaceError, OSError) as error:
+                # The last good one stays in force. Nothing counts as seen, so that the file is read again.
+                _log.error("workspace.not_activated", error=str(error), again_in_s=RELOAD_RETRY_S)
+                self._watched = dict.fromkeys(self._watched, _NEVER_SEEN)
+                await asyncio.sleep(RELOAD_RETRY_S)
+                continue
             for problem in problems:
                 _log.error("workspace.refused", problem=str(problem))
             for child in self._children:

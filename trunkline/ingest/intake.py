@@ -94,6 +94,8 @@ class Intake:
         self._take(chunk, source, body, 0, decoded, arrival, caller, taken)
         arrival.check()
         self._finish(taken, [chunk])
+        if taken.rejected:
+            taken.code = taken.rejected[0][1]
         return taken
 
     def batch(self, body: bytes, caller: Caller) -> Taken:

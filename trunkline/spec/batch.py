@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from trunkline.spec.limits import MAX_EVENT_BYTES
 from trunkline.spec.strict_json import InvalidJson, check_utf8, explain, load_unique, minify
 
 _NOT_A_BATCH: Final = "the body must be a JSON object with an array of events in batch"
@@ -55,11 +56,16 @@ def parse_batch(body: bytes) -> Batch:
     """
     check_utf8(body)
     envelope = _try(body)
-    if envelope is None:
-        body = minify(body)
-        envelope = _try(body)
-    if envelope is None:
-        return _parse_slowly(body)
+    if envelope is not None:
+        return _batch(envelope)
+    sent, body = body, minify(body)
+    envelope = _try(body)
+    batch = _parse_slowly(body) if envelope is None else _batch(envelope)
+    _restore_large_items(batch.items, sent, len(sent) - len(body))
+    return batch
+
+
+def _batch(envelope: _Envelope) -> Batch:
     for raw in (envelope.context, envelope.integrations):
         if raw is not UNSET:
             load_unique(bytes(raw))
@@ -71,6 +77,16 @@ def parse_batch(body: bytes) -> Batch:
         integrations=_object(envelope.integrations, "integrations"),
         checked=False,
     )
+
+
+def _restore_large_items(items: list[Raw], sent: bytes, whitespace_bytes: int) -> None:
+    """Puts items that are above the limit only with their whitespace back as sent, because the limit is on that."""
+    doubtful = [index for index, raw in enumerate(items) if len(bytes(raw)) + whitespace_bytes > MAX_EVENT_BYTES]
+    if doubtful:
+        as_sent = _decode_items(_decode_fields(sent)["batch"])
+        for index in doubtful:
+            if len(bytes(as_sent[index])) > MAX_EVENT_BYTES:
+                items[index] = as_sent[index]
 
 
 def _try(body: bytes) -> _Envelope | None:

@@ -7,6 +7,8 @@ is dropped instead of drained.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import socket
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -23,6 +25,7 @@ USER_AGENT: Final = f"Trunkline/{__version__}"
 RESPONSE_LIMIT_BYTES: Final = 64 * 1024
 DNS_CACHE_S: Final = 60
 _JUDGED_URLS: Final = 1024
+_DETAIL_LENGTH: Final = 300
 
 Policy = Callable[[], EgressPolicy]
 
@@ -67,6 +70,20 @@ def _check_literal(host: str, policy: EgressPolicy) -> None:
         raise EgressRefused(f"{host} is no address in its usual form; write it as four numbers or as IPv6") from None
 
 
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """The body up to the limit. The status has come and decides; a body that breaks off or never ends changes nothing
+    of it, and an event that was taken must not be sent again for it."""
+    answer = b""
+    try:
+        while len(answer) < RESPONSE_LIMIT_BYTES and not response.content.at_eof():
+            answer += await response.content.read(RESPONSE_LIMIT_BYTES - len(answer))
+    except (aiohttp.ClientError, OSError):
+        response.close()
+    if not response.content.at_eof():
+        response.close()
+    return answer
+
+
 def _error_code(error: OSError) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "ECONNREFUSED"
@@ -74,6 +91,8 @@ def _error_code(error: OSError) -> str:
         return "ECONNRESET"
     if isinstance(error, socket.gaierror):
         return "EAI_AGAIN" if error.errno == socket.EAI_AGAIN else "ENOTFOUND"
+    if error.errno == errno.ETIMEDOUT:
+        return "ETIMEDOUT"
     return "EHOSTUNREACH" if error.errno is not None else "ECONNABORTED"
 
 
@@ -84,11 +103,19 @@ class GuardedClient:
         self._policy = policy
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._opened_under: EgressPolicy | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._judged: dict[str, URL] = {}
         self._judged_by: EgressPolicy | None = None
 
     def _open(self) -> aiohttp.ClientSession:
+        policy = self._policy()
+        if self._session is not None and policy != self._opened_under:
+            # Neither an open connection nor a remembered address may outlive the policy that allowed it.
+            self._retire(self._session)
+            self._session = None
         if self._session is None:
+            self._opened_under = policy
             connector = aiohttp.TCPConnector(
                 resolver=_GuardedResolver(self._policy),
                 limit=0,  # each lane bounds its own; a shared bound would let those that hang starve the others
@@ -104,6 +131,19 @@ class GuardedClient:
                 trust_env=False,
             )
         return self._session
+
+    def _retire(self, session: aiohttp.ClientSession) -> None:
+        """Close it when the requests that are under way have ended."""
+
+        async def close() -> None:
+            try:
+                await asyncio.sleep((self._timeout.total or 0) + 1)
+            finally:
+                await session.close()
+
+        task = asyncio.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _target(self, url: str) -> URL:
         """The parsed address; a literal one is checked here, a name when it is resolved. Raises EgressRefused.
@@ -125,13 +165,7 @@ class GuardedClient:
         try:
             target = self._target(url)
             async with self._open().post(target, data=body, headers=headers, allow_redirects=False) as response:
-                answer = b""
-                if response.content_length != 0:
-                    answer = await response.content.read(RESPONSE_LIMIT_BYTES)
-                    if not response.content.at_eof():
-                        answer += await response.content.read(RESPONSE_LIMIT_BYTES - len(answer))
-                    if not response.content.at_eof():
-                        response.close()
+                answer = await _beginning(response) if response.content_length != 0 else b""
                 return HttpResponse(response.status, response.headers, answer)
         except EgressRefused as error:
             raise HttpError("EGRESS_REFUSED", str(error), retryable=False) from error
@@ -148,11 +182,22 @@ class GuardedClient:
             if cause is not None:
                 raise HttpError("EGRESS_REFUSED", str(cause), retryable=False) from error
             os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            raise HttpError(_error_code(os_error), os_error.strerror or str(os_error)) from error
+            # Without a number the text is the client's own, with the address in it, which may hold a secret.
+            detail = os_error.strerror if os_error.errno is not None else "the connection broke off"
+            raise HttpError(_error_code(os_error), detail or type(os_error).__name__) from error
+        except aiohttp.ClientResponseError as error:
+            raise HttpError("EPROTO", f"no valid HTTP: {error.message}"[:_DETAIL_LENGTH]) from error
         except aiohttp.ClientError as error:
-            raise HttpError("EPROTO", f"{type(error).__name__}: {error}") from error
+            raise HttpError("EPROTO", type(error).__name__) from error
+        except (OSError, ValueError) as error:
+            # ValueError: a name that no resolver takes, a header that can't be sent.
+            raise HttpError("EPROTO", f"{type(error).__name__}: {error}"[:_DETAIL_LENGTH]) from error
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        closing = list(self._closing)
+        for task in closing:
+            task.cancel()
+        await asyncio.gather(*closing, return_exceptions=True)

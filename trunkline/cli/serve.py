@@ -19,7 +19,7 @@ from trunkline.runtime.layout import DataDir
 from trunkline.runtime.logging import configure_logging
 from trunkline.runtime.supervisor import ROLES, ServeError, Supervisor
 from trunkline.settings import Settings
-from trunkline.workspace.model import Snapshot
+from trunkline.workspace.model import Snapshot, Source
 from trunkline.workspace.starter import starter_yaml
 
 
@@ -44,11 +44,12 @@ def serve(
     for name in roles:
         if name not in ROLES:
             raise typer.BadParameter(f"there is no role {name!r}; use {' or '.join(ROLES)}", param_hint="--role")
-    if settings.config is None:
-        flags["config"] = _starter(settings)
-        settings = settings_for(**flags)
     configure_logging("supervisor")
     try:
+        _make_data_dir(settings.data_dir)
+        if settings.config is None:
+            flags["config"] = _starter(settings)
+            settings = settings_for(**flags)
         supervisor = Supervisor(settings, _portable(flags), SystemClock(), roles)
         problems = supervisor.load_workspace()
         for problem in problems:
@@ -70,11 +71,24 @@ def _portable(flags: dict[str, Any]) -> dict[str, Any]:
     return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in flags.items()}
 
 
+def _make_data_dir(path: Path) -> None:
+    """Raises ServeError unless it is there, or can be made, and can be written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServeError(
+            f"{path}: the data directory can't be made ({error.strerror}). Name another one with --data-dir."
+        ) from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ServeError(
+            f"{path}: the data directory can't be written to. Make it this user's, or name another one with --data-dir."
+        )
+
+
 def _starter(settings: Settings) -> Path:
     """The starter workspace's file in the data directory, written at the first start."""
     path = DataDir(settings.data_dir).starter
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(starter_yaml(f"wk_{random.token_hex(12)}", settings.port), "utf-8")
     return path
 
@@ -88,7 +102,7 @@ def _say(text: str) -> None:
 def _banner(snapshot: Snapshot, address: str, settings: Settings) -> str:
     """What a newcomer needs: the address, a write key, a line to paste, where to look."""
     lines = [f"Trunkline listens on {address}", f"Workspace {snapshot.name} from {settings.config}"]
-    source = next((source for source in snapshot.sources.values() if source.enabled), None)
+    source = _source_to_try(snapshot)
     if source is None:
         return "\n".join(
             [*lines, "No source is enabled yet: add one to the workspace's file; it is reloaded by itself."]
@@ -104,12 +118,19 @@ def _banner(snapshot: Snapshot, address: str, settings: Settings) -> str:
         "See what arrived:",
     ]
     lines += [
-        f"  tail -f {settings.data_dir / 'inbox' / (destination.slug + '.ndjson')}"
+        f"  tail -F {settings.data_dir / 'inbox' / (destination.slug + '.ndjson')}"
         for destination in snapshot.destinations.values()
-        if destination.type == "inbox" and destination.enabled
+        if destination.type == "inbox" and destination.enabled and source.slug in destination.sources
     ]
     lines += [f"  trunkline verify --data-dir {settings.data_dir}", ""]
     return "\n".join(lines)
+
+
+def _source_to_try(snapshot: Snapshot) -> Source | None:
+    """One that takes events, if possible one whose events are delivered somewhere."""
+    heard = {slug for place in snapshot.destinations.values() if place.enabled for slug in place.sources}
+    enabled = [source for source in snapshot.sources.values() if source.enabled]
+    return next((source for source in enabled if source.slug in heard), next(iter(enabled), None))
 
 
 def register(app: typer.Typer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -23,8 +24,15 @@ def unknown_keys(
     """Show the last requests whose write key is unknown or belongs to a source that is off, newest first.
 
     The Tracking API answers them with 200, as Segment does, so their senders notice nothing.
+
+    Exit status: 0 shown, 2 nothing was ever served from this directory.
     """
-    entries = sorted(read_unknown_keys(DataDir(settings_for(data_dir=data_dir).data_dir).run), key=lambda e: -e.last_ms)
+    data = DataDir(settings_for(data_dir=data_dir).data_dir)
+    if not data.run.is_dir():
+        hint = "Name the directory that `trunkline serve` uses with --data-dir."
+        print(f"trunkline: nothing was ever served from {data.root}. {hint}", file=sys.stderr)
+        raise typer.Exit(2)
+    entries = sorted(read_unknown_keys(data.run), key=lambda entry: -entry.last_ms)
     if as_json:
         print(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
         return

@@ -124,10 +124,10 @@ def retry_after_s(headers: Mapping[str, str], clock: Clock) -> float | None:
     value = headers.get("Retry-After")
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return float(value)
     try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
+        at_s = parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, at.timestamp() - clock.now_ms() / 1000)
+    return max(0.0, at_s - clock.now_ms() / 1000)

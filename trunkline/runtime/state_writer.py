@@ -14,6 +14,8 @@ from trunkline.delivery.lane import Lane
 from trunkline.state.base import Changes, StateError, StateStore
 
 COMMIT_INTERVAL_S: Final = 0.02
+STALL_S: Final = 0.25
+"""While a commit takes longer than this, nothing is sent: it bounds what a kill can make come twice."""
 WATCH_INTERVAL_S: Final = 0.5
 RETRY_INTERVAL_S: Final = 1.0
 
@@ -31,7 +33,7 @@ class StateWriter:
         on_trouble: Callable[[bool], None],
         on_committed: Callable[[Changes], None],
     ) -> None:
-        """``on_trouble(True)`` when commits begin to fail, ``on_trouble(False)`` when they succeed again."""
+        """``on_trouble(True)`` when commits fail or stall, ``on_trouble(False)`` when they succeed again."""
         self._store = store
         self._on_trouble = on_trouble
         self._on_committed = on_committed
@@ -42,6 +44,7 @@ class StateWriter:
         self._failed: Changes | None = None
         self._stopping = False
         self._abandoned = False
+        self._stalled = False
         self.changes = Changes()
 
     def touch(self, lane: Lane) -> None:
@@ -110,20 +113,30 @@ class StateWriter:
     async def _write(self, changes: Changes) -> bool:
         if changes.empty:
             return True
+        loop = asyncio.get_running_loop()
+        stall = loop.call_later(STALL_S, self._stalls)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit, changes)
+            await loop.run_in_executor(self._thread, self._store.commit, changes)
         except StateError as error:
             if self._failed is None:
                 _log.error("state.commit_failed", error=str(error))
                 self._on_trouble(True)
             self._failed = changes
             return False
+        finally:
+            stall.cancel()
         if self._failed is not None:
             _log.info("state.commit_works_again")
+        if self._failed is not None or self._stalled:
             self._failed = None
+            self._stalled = False
             self._on_trouble(False)
         self._on_committed(changes)
         return True
+
+    def _stalls(self) -> None:
+        self._stalled = True
+        self._on_trouble(True)
 
     def close(self) -> None:
         self._thread.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,6 +23,7 @@ from trunkline.runtime.layout import DataDir
 from trunkline.runtime.wake import Waiter
 from trunkline.runtime.worker import PARTITION, Parts, Worker
 from trunkline.settings import Settings
+from trunkline.state.base import Changes
 from trunkline.testing.memory_log import MemoryAppender, MemoryLog, MemoryReader
 from trunkline.testing.memory_state import MemoryStateStore
 from trunkline.workspace.model import Destination, Snapshot, Source
@@ -77,10 +79,18 @@ def snapshot_of(urls: Mapping[str, str], sources: Sequence[str] = ("web", "app")
 class Running:
     """A worker in this process, with the ingested log's writer beside it."""
 
-    def __init__(self, directory: Path, snapshot: Snapshot, *, seed: int, accepted_duplicates: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        snapshot: Snapshot,
+        *,
+        seed: int,
+        accepted_duplicates: bool,
+        store: MemoryStateStore | None = None,
+    ) -> None:
         self.snapshot = snapshot
         self.log = SplitLog(seed, accepted_duplicates=accepted_duplicates)
-        self.store = MemoryStateStore()
+        self.store = store or MemoryStateStore()
         self._directory = directory
         self._ingest = {partition: self.log.appender(INGESTED, partition) for partition in ("0", "1")}
         self._settings = Settings(data_dir=directory, lane_concurrency=4, shutdown_grace_s=5)
@@ -265,6 +275,46 @@ def test_while_the_state_has_no_room_nothing_is_sent(tmp_path: Path, sink: Sink)
         assert hook.doubles() == 0
         books = running.books()
         assert (books.problems, books.destinations["hook"].delivered) == ([], 102)
+
+    run(test())
+
+
+class SlowStore(MemoryStateStore):
+    """Commits wait while ``gate`` is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def commit(self, changes: Changes) -> None:
+        self.gate.wait(timeout=60)
+        super().commit(changes)
+
+
+def test_while_a_commit_stalls_nothing_is_sent(tmp_path: Path, sink: Sink) -> None:
+    """Or a kill after a long stall would make all that was sent meanwhile come twice."""
+    hook = sink.place("hook")
+
+    async def test() -> None:
+        store = SlowStore()
+        running = Running(tmp_path, snapshot_of({"hook": hook.url}), seed=1, accepted_duplicates=False, store=store)
+        running.ingest("0", chunk("web", "m1"))
+        await running.wait_until(lambda: running.store.read().lane_books != {}, "the first is recorded")
+        store.gate.clear()
+        running.ingest("0", chunk("web", "m2"))
+        await asyncio.sleep(1)
+        sent = hook.received.total()
+        for number in range(20):
+            running.ingest("0", chunk("web", f"n{number}"))
+        await asyncio.sleep(0.5)
+        assert hook.received.total() == sent, "it goes on sending what it cannot record"
+        store.gate.set()
+        expected = {"m1", "m2", *(f"n{number}" for number in range(20))}
+        await running.wait_until(lambda: hook.ids() == expected, "all arrive")
+        await running.stop()
+        assert hook.doubles() == 0
+        assert running.books().problems == []
 
     run(test())
 

@@ -78,11 +78,16 @@ class SourceBooks:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The result of a check. ``problems`` is empty when the books balance."""
+    """The result of a check. ``problems`` is empty when the books balance.
+
+    ``overtaken``: retention has dropped records that the state still counts on, so problems may come from a state that
+    was read too long ago. Beside a running server it is worth reading it again.
+    """
 
     destinations: Mapping[str, DestinationBooks]
     sources: Mapping[str, SourceBooks]
     problems: list[str]
+    overtaken: bool = False
 
     @property
     def balanced(self) -> bool:
@@ -127,7 +132,13 @@ def check_books(state: State, log: EventLog) -> Books:
     for topic in (INGESTED, ACCEPTED):
         for partition in log.partitions(topic):
             problems += log.check(topic, partition)
-    return Books(destinations, sources, problems)
+    return Books(destinations, sources, problems, overtaken=bool(problems) and _is_overtaken(state, log))
+
+
+def _is_overtaken(state: State, log: EventLog) -> bool:
+    needed = [(INGESTED, partition, at) for (partition, _), at in state.source_cursors.items()]
+    needed += [(ACCEPTED, lane.partition, position_of(lane.mark)) for lane in state.lanes.values()]
+    return any(log.totals(topic, partition, at).position > at for topic, partition, at in needed)
 
 
 def _destinations(

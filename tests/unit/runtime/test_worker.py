@@ -12,13 +12,14 @@ from random import Random
 
 import pytest
 
-from tests.support.sink import OK, Reply, Sink
+from tests.support.sink import HANG, OK, Reply, Sink
 from trunkline.clock import SystemClock
 from trunkline.dedupe import DedupeIndex
-from trunkline.log.base import ACCEPTED, INGESTED, NewRecord, RecordIndex, Totals
+from trunkline.log.base import ACCEPTED, INGESTED, EventLog, NewRecord, RecordIndex, Totals
+from trunkline.log.embedded import EmbeddedLog
 from trunkline.log.records import RECORD_VERSION, IngestedChunk, LoggedEvent, Rejection, encode_chunk
 from trunkline.observe.books import Books, check_books
-from trunkline.runtime import state_writer
+from trunkline.runtime import state_writer, worker
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.wake import Waiter
 from trunkline.runtime.worker import PARTITION, Parts, Worker
@@ -87,17 +88,21 @@ class Running:
         seed: int,
         accepted_duplicates: bool,
         store: MemoryStateStore | None = None,
+        log: EventLog | None = None,
     ) -> None:
         self.snapshot = snapshot
-        self.log = SplitLog(seed, accepted_duplicates=accepted_duplicates)
+        self.split_log = SplitLog(seed, accepted_duplicates=accepted_duplicates)
+        self.log: EventLog = log or self.split_log
         self.store = store or MemoryStateStore()
         self._directory = directory
         self._ingest = {partition: self.log.appender(INGESTED, partition) for partition in ("0", "1")}
-        self._settings = Settings(data_dir=directory, lane_concurrency=4, shutdown_grace_s=5)
+        self._settings = Settings(
+            data_dir=directory, lane_concurrency=4, shutdown_grace_s=5, log_retention_hours=24 if log is None else 0
+        )
         self.start()
 
     def start(self) -> None:
-        self._dedupe = DedupeIndex(self._directory / "dedupe", secret=b"secret")
+        self._dedupe = DedupeIndex(self._directory / "dedupe", secret=b"secret", memtable_keys=100)
         self._waiter = Waiter(self._directory / "wake")
         parts = Parts(
             self.log,
@@ -122,7 +127,7 @@ class Running:
 
     async def crash(self) -> None:
         """Take log and state away from the worker, end it, and start its successor."""
-        self.log.topics[ACCEPTED].rebalance(ACCEPTED, PARTITION)
+        self.split_log.topics[ACCEPTED].rebalance(ACCEPTED, PARTITION)
         self.store = self.store.reopen()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
@@ -355,5 +360,66 @@ def test_a_destination_added_and_removed_between_envelopes(tmp_path: Path, sink:
         assert books.problems == []
         line = books.destinations["extra"]
         assert (line.delivered, line.received - line.filtered_at_source) == (30, 30)
+
+    run(test())
+
+
+def test_the_books_balance_while_the_log_is_shortened(
+    tmp_path: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention drops what everybody has passed, and nothing that a lane, a row or the dedupe index still needs."""
+    monkeypatch.setattr(worker, "HOUSEKEEPING_S", 0.02)
+    hook, slow = sink.place("hook"), sink.place("slow")
+    slow.always(HANG)
+
+    async def test() -> None:
+        log = EmbeddedLog(tmp_path / "log", SystemClock(), segment_bytes=4096)
+        running = Running(
+            tmp_path,
+            snapshot_of({"hook": hook.url, "slow": slow.url}),
+            seed=1,
+            accepted_duplicates=False,
+            log=log,
+        )
+
+        async def send(prefix: str) -> set[str]:
+            ids = {f"{prefix}{number}" for number in range(400)}
+            for at, message_id in enumerate(sorted(ids)):
+                running.ingest("01"[at % 2], chunk("web", message_id, message_id, rejections=1))
+                if at % 20 == 0:
+                    await asyncio.sleep(0.01)
+                    assert running.books().problems == []
+            await running.wait_until(lambda: ids <= hook.ids(), "all arrive")
+            return ids
+
+        def oldest(topic: str) -> int:
+            return next(log.index(topic, "0", 0)).position
+
+        sent = await send("a")
+        await running.wait_until(lambda: oldest(INGESTED) > 0, "the ingested log is shortened")
+        assert oldest(ACCEPTED) == 0, "a lane still needs it"
+        assert running.books().problems == []
+        await running.stop()
+        assert running.books().problems == []
+        running.start()
+        slow.always(OK)
+        slow.let_go()
+        await running.wait_until(lambda: slow.ids() == sent, "the slow one gets all")
+        sent |= await send("b")
+        await running.wait_until(lambda: slow.ids() == sent, "the slow one gets all")
+        await running.wait_until(lambda: oldest(ACCEPTED) > 0, "the accepted log is shortened")
+        assert running.books().problems == []
+        await running.stop()
+        running.start()
+        for message_id in sorted(sent):
+            running.ingest("0", chunk("app", message_id))
+        running.ingest("0", chunk("app", "last"))
+        await running.wait_until(lambda: "last" in slow.ids(), "the last one comes")
+        await running.stop()
+        books = running.books()
+        assert books.problems == []
+        assert hook.ids() == slow.ids() == sent | {"last"}, "the dedupe index forgot nothing"
+        assert hook.doubles() == 0
+        assert books.destinations["slow"].delivered == 801
 
     run(test())

@@ -44,3 +44,14 @@ def test_the_answer_to_a_single_rejected_event_bears_the_code_of_the_event(make_
     assert (answer["success"], answer["code"]) == (True, "no_user_anon_id")
     batch = {"writeKey": "wk_shop", "batch": [{"type": "track", "event": "Nobody's"}]}
     assert server.post("/v1/batch", batch).json()["code"] == "empty_batch_result"
+
+
+def test_a_refusal_says_what_is_wrong_with_the_body(make_server: MakeServer) -> None:
+    server = _server(make_server)
+    event = b'{"writeKey": "wk_shop", "userId": "u", "event": "e", "properties": {"x": %b}}'
+    for path in ("/v1/track", "/v1/batch", "/v1/set"):
+        assert server.request("POST", path, b"").json()["message"] == "malformed JSON: the body is empty"
+    lone = server.request("POST", "/v1/track", event % b'"\\ud800"')
+    assert (lone.status, "surrogate" in lone.json()["message"]) == (400, True)
+    infinite = server.request("POST", "/v1/track", event % b"1e999")
+    assert infinite.json()["message"] == "malformed JSON: number is infinity when parsed as double"

@@ -19,6 +19,9 @@ import msgspec
 import orjson
 
 _MSGSPEC_PREFIX: Final = "JSON is malformed: "
+_REASONS: Final = {
+    "Input data was truncated": "the text ends too early, or half of a surrogate pair stands alone near its end"
+}
 _MAX_SHOWN: Final = 200
 _DUPLICATE: Final = re.compile(r'Detected duplicate key (".*") at line', re.DOTALL)
 
@@ -28,7 +31,9 @@ class InvalidJson(Exception):
 
 
 def check_utf8(text: bytes) -> None:
-    """Raises InvalidJson with the offset of the first byte that is no UTF-8."""
+    """Raises InvalidJson with the offset of the first byte that is no UTF-8, and if there is no byte at all."""
+    if not text:
+        raise InvalidJson("malformed JSON: the body is empty")
     try:
         str(text, "utf-8")
     except UnicodeDecodeError as error:
@@ -40,6 +45,7 @@ def explain(error: Exception) -> InvalidJson:
     if isinstance(error, RecursionError):
         return InvalidJson("malformed JSON: nested too deeply (at most 200 levels)")
     reason = str(error).removeprefix(_MSGSPEC_PREFIX)
+    reason = _REASONS.get(reason, reason)
     return InvalidJson(f"malformed JSON: {reason}")
 
 
@@ -54,7 +60,7 @@ def load_unique(text: bytes) -> Any:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidJson(f"malformed JSON: {error}") from None
+        raise InvalidJson(f"malformed JSON: {error.msg}") from None  # its place counts from the start of a part
     try:
         again = orjson.dumps(value)
     except TypeError:

@@ -22,6 +22,9 @@ from tests.support.server import Server
 from tests.support.sink import HANG, OK, Hit, Place, Reply, Sink
 from tests.support.waiting import wait_until
 from tests.support.workspace import source, webhook, workspace
+from trunkline.runtime.layout import DataDir
+from trunkline.state.base import RetryRow
+from trunkline.state.sqlite import SqliteStateStore
 
 ROUNDS = int(os.environ.get("TRUNKLINE_CRASH_ROUNDS", "20"))
 SEED = int(os.environ.get("TRUNKLINE_CRASH_SEED", str(random.randrange(1 << 32))))
@@ -120,5 +123,45 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
     assert server.stop() == 0
 
 
+def rows_of(server: Server) -> list[RetryRow]:
+    store = SqliteStateStore(DataDir(server.data_dir).state, read_only=True)
+    try:
+        return list(store.rows("fast"))
+    finally:
+        store.close()
+
+
 def _taken_since(load: Load, before: int) -> bool:
     return len(load.acked) > before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_one_event_that_hangs_amid_a_fast_stream_adds_no_doubles(
+    tmp_path: Path, sink: Sink, make_server: MakeServer
+) -> None:
+    """It has a row of its own, so that the stream behind it is recorded as it goes."""
+    fast = sink.place("fast")
+    hanging = OneHangs(fast)
+    server = make_server(workspace([source("web")], [webhook("fast", fast.url, ["web"])]), settings=SETTINGS)
+    server.start()
+    hanging.arm()
+    with DiskProbe(tmp_path) as probe:
+        with Load(server.port, "wk_web", "e", events_per_s=5_000, batch=100, filler_bytes=900) as load:
+            wait_until(lambda: len(load.acked) >= 20_000, "events are taken")
+        # Without the load's share of the machine, what is left goes out as fast as it can.
+        first, started_s = len(fast.ids()), time.monotonic()
+        wait_until(lambda: len(fast.ids()) > min(first + 4_000, len(load.acked) - 1_000), "events are delivered")
+        events_per_s = (len(fast.ids()) - first) / (time.monotonic() - started_s)
+        assert hanging.message_id in {row.message_id for row in rows_of(server)}
+        server.kill_child("worker")
+        server.send("wk_web", {"type": "track", "event": "E", "userId": "u1", "messageId": "after"})
+        wait_until(lambda: "after" in fast.ids(), "events are delivered again")
+    hanging.release()
+    books = server.wait_until_drained()
+    # The worker may have been faster at the end than on average.
+    bound = most_doubles(CONCURRENCY, 2 * events_per_s, probe.longest_s)
+    print(f"{events_per_s:.0f} events a second, {len(load.acked)} acked, doubles {fast.doubles()}, bound {bound}")
+    assert set(load.acked) <= fast.ids()
+    assert books.destinations["fast"].delivered == len(fast.ids())
+    assert fast.doubles() <= bound

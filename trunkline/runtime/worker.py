@@ -153,7 +153,7 @@ class Worker:
         for reader in self._readers.values():
             reader.close()
         self._append_thread.shutdown()
-        if not self._keys_unrecorded and self._parts.dedupe.unflushed:
+        if self._recovered and not self._keys_unrecorded and self._parts.dedupe.unflushed:
             try:
                 self._parts.dedupe.flush(str(self._dispatcher.position), wait=True)
             except DedupeError as error:

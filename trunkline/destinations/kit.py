@@ -117,13 +117,13 @@ class NativeDestination(Protocol):
     def open(self, destination: Destination, surroundings: Surroundings) -> Sender: ...
 
 
-RETRYABLE_STATUSES: Final = frozenset({408, 423, 425, 429})
+RETRYABLE_STATUSES: Final = frozenset({408, 429})
 
 
 def outcome_of_status(status: int, retry_after_s: float | None, detail: str) -> Outcome:
-    """2xx is delivered; 408, 423, 425, 429 and 5xx but 501 may be tried again; all else fails at once."""
+    """2xx is delivered; 408, 429 and 5xx may be tried again; all else fails at once."""
     if 200 <= status < 300:
         return DELIVERED_OUTCOME
-    if status in RETRYABLE_STATUSES or (status >= 500 and status != 501):
+    if status in RETRYABLE_STATUSES or status >= 500:
         return Outcome(Result.RETRY, str(status), detail, retry_after_s)
     return Outcome(Result.FAILED, str(status), detail)

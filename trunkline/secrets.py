@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from trunkline.files import sync_directory
+
 KEY_FILE: Final = "master.key"
 KEY_BYTES: Final = 32
 ENVIRONMENT_VARIABLE: Final = "TRUNKLINE_MASTER_KEY"
@@ -190,8 +192,4 @@ def _create_key_file(path: Path) -> None:
             return
     finally:
         draft.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)

@@ -4,16 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames and new names in ``directory`` durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

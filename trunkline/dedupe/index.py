@@ -18,13 +18,13 @@ import structlog
 
 from trunkline.clock import Clock, SystemClock
 from trunkline.dedupe.errors import DedupeCorrupt, DedupeError, DedupeFull, DedupeLocked
-from trunkline.dedupe.files import sync_directory
 from trunkline.dedupe.filter import PAGE_WORDS, PROBES
 from trunkline.dedupe.keys import DAY_MS, HOUR_MS, KEY_BYTES, KeyMaker
 from trunkline.dedupe.memtable import Memtable
 from trunkline.dedupe.rows import split_keys
 from trunkline.dedupe.run import Run
 from trunkline.dedupe.store import MIN_WORDS, Store, View
+from trunkline.files import sync_directory
 
 _log = structlog.get_logger(__name__)
 

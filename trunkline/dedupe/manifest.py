@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from trunkline.dedupe.errors import DedupeCorrupt
-from trunkline.dedupe.files import sync_directory, write_all
+from trunkline.dedupe.files import write_all
 from trunkline.dedupe.filter import SLICES
 from trunkline.failpoints import failpoint
+from trunkline.files import sync_directory
 
 VERSION = 1
 NAME = "manifest"

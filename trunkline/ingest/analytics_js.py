@@ -37,6 +37,7 @@ from typing import IO, Final
 import deno
 
 from trunkline.clock import SystemClock
+from trunkline.files import sync_directory, write_atomically
 
 PACKAGE: Final = "@segment/analytics-next"
 STANDALONE: Final = "standalone.js"
@@ -179,7 +180,7 @@ class AnalyticsJsAssets:
             _fetch(workspace, patience, environment)
             progress("checking what came")
             _collect(workspace, self.version).rename(self.directory)
-            _sync_directory(self._cache)
+            sync_directory(self._cache)
 
     def _remove_remains(self) -> None:
         """What an install left that was killed; the lock says that no one is at work."""
@@ -341,26 +342,11 @@ def _collect(workspace: Path, version: str) -> Path:
     for source in [built / STANDALONE, *bundles]:
         content = source.read_bytes()
         checksums[source.name] = hashlib.sha256(content).hexdigest()
-        _write_durably(staged / source.name, content)
+        write_atomically(staged / source.name, content, durable=True)
     licence = next((path for path in package.iterdir() if path.name.upper().startswith("LICENSE")), None)
     if licence is not None:
         shutil.copyfile(licence, staged / licence.name)
     manifest = json.dumps({"package": PACKAGE, "version": version, "files": checksums}, indent=2)
-    _write_durably(staged / _MANIFEST, manifest.encode())
-    _sync_directory(staged)
+    write_atomically(staged / _MANIFEST, manifest.encode(), durable=True)
+    sync_directory(staged)
     return staged
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

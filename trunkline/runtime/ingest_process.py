@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -33,6 +34,8 @@ from trunkline.settings import Settings
 from trunkline.workspace.errors import WorkspaceError
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.store import ConfigStore
+
+RELOAD_RETRY_S: Final = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -140,6 +143,7 @@ class _Workspace:
         self._snapshot = active
         self._problems = [str(problem) for problem in config.problems()]
         self._reading: asyncio.Task[None] | None = None
+        self._wanted = False
         self._on_change: Callable[[Snapshot], None] = lambda snapshot: None
 
     def snapshot(self) -> Snapshot:
@@ -152,17 +156,24 @@ class _Workspace:
 
     def reload(self) -> None:
         """Take the newest snapshot as soon as it has been read; keep the one at hand when it cannot be."""
-        self._reading = asyncio.create_task(self._read())
+        self._wanted = True
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        try:
-            active, problems = await asyncio.to_thread(lambda: (self._config.active(), self._config.problems()))
-        except WorkspaceError as error:
-            _log.error("workspace.not_read", error=str(error))
-            return
-        self._snapshot = active or self._snapshot
-        self._problems = [str(problem) for problem in problems]
-        self._on_change(self._snapshot)
+        """One reading at a time, or an older one could end after a newer one."""
+        while self._wanted:
+            self._wanted = False
+            try:
+                active, problems = await asyncio.to_thread(lambda: (self._config.active(), self._config.problems()))
+            except WorkspaceError as error:
+                _log.error("workspace.not_read", error=str(error))
+                await asyncio.sleep(RELOAD_RETRY_S)
+                self._wanted = True
+                continue
+            self._snapshot = active or self._snapshot
+            self._problems = [str(problem) for problem in problems]
+            self._on_change(self._snapshot)
 
     def report(self, disk_full: bool, connected: bool) -> HealthReport:
         """What ``/health`` says."""

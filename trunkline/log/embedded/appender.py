@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 from trunkline.clock import Clock
 from trunkline.failpoints import failpoint
+from trunkline.files import sync_directory
 from trunkline.log.base import LogError, LogFull, LogLocked, NewRecord
 from trunkline.log.embedded.format import (
     BLOCK_HEADER_BYTES,
@@ -24,7 +25,7 @@ from trunkline.log.embedded.format import (
     segment_name,
 )
 from trunkline.log.embedded.head import HeadWriter
-from trunkline.log.embedded.recovery import NEW_SUFFIX, recover, sync_directory
+from trunkline.log.embedded.recovery import NEW_SUFFIX, recover
 
 LOCK_FILE: Final = "lock"
 FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from trunkline.clock import Clock
+from trunkline.files import sync_directory
 from trunkline.log.base import LogError, LogFull, RecordIndex, Totals
 from trunkline.log.embedded.appender import FULL_ERRORS, EmbeddedAppender
 from trunkline.log.embedded.check import check_partition
 from trunkline.log.embedded.head import Head, HeadView
 from trunkline.log.embedded.reader import EmbeddedReader, walk_index
-from trunkline.log.embedded.recovery import sync_directory
 from trunkline.log.embedded.retention import drop_segments, segment_sizes
 from trunkline.log.embedded.totals import totals_at
 

@@ -36,15 +36,6 @@ class Recovered:
     truncated_bytes: int
 
 
-def sync_directory(path: Path) -> None:
-    """Make the creation, renaming and removal of files in a directory durable. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def recover(directory: Path, head: Head | None) -> Recovered | None:
     """Mend the end of the last segment and make it durable; None if the partition is empty. Needs the lock.
 

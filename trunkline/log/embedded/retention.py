@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+from trunkline.files import sync_directory
 from trunkline.log.embedded.format import segment_name
 from trunkline.log.embedded.head import Head, sync_head
-from trunkline.log.embedded.recovery import sync_directory
 from trunkline.log.embedded.segment import INDEX_WINDOW_BYTES, SegmentCursor, list_segments
 
 

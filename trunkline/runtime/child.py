@@ -44,10 +44,17 @@ def _allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _allow_many_lookups() -> None:
+    """The loop looks names up in threads, by default in four: as many slow name servers would keep every other
+    destination waiting. Must come before the first lookup."""
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
+
+
 def main() -> None:
     """Run one role until told to stop."""
     role, arguments = _role(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=ChildArguments)
     _allow_many_files()
+    _allow_many_lookups()
     settings = load_settings(os.environ, arguments.flags)
     configure_logging(role=sys.argv[1] if sys.argv[1] == "worker" else f"ingest.{arguments.index}")
 

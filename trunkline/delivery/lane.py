@@ -264,8 +264,14 @@ class Lane:
         return None
 
     async def _send_until_idle(self) -> None:
-        while (item := self._next()) is not None:
-            await self._attempt(item)
+        try:
+            while (item := self._next()) is not None:
+                await self._attempt(item)
+        finally:
+            # At once, and not by the task's callback: an event that comes in between must find a place free.
+            task = asyncio.current_task()
+            assert task is not None
+            self._senders.discard(task)
 
     def _opened_sender(self) -> Sender:
         if self._sender is None:

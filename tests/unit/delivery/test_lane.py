@@ -251,3 +251,19 @@ def test_retries_that_are_used_up_end_as_failed() -> None:
         await world.close()
 
     run(test())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_an_event_that_comes_just_as_the_last_sender_ends_is_sent(turns: int) -> None:
+    async def test() -> None:
+        world = World(ok, concurrency=1)
+        world.activate(snapshot_of({"hook": ["web"]}))
+        world.append(("web", "m0"))
+        await world.ticks(turns)
+        world.append(("web", "m1"))
+        await world.ticks(20)
+        assert set(world.attempts) == {("hook", "m0"), ("hook", "m1")}
+        await world.settle()
+        await world.close()
+
+    run(test())

@@ -406,6 +406,9 @@ class Lane:
             above = self._window[-1].place
         elif self._behind is not None:
             mark = place_of(self._behind, 0)
+            if self._skip is not None:
+                # Nothing has been read since the restart: the mark may lie within the envelope, and must not fall.
+                mark = max(mark, self._skip.mark)
             above = mark
         else:
             return None

@@ -267,3 +267,27 @@ def test_an_event_that_comes_just_as_the_last_sender_ends_is_sent(turns: int) ->
         await world.close()
 
     run(test())
+
+
+def test_the_mark_does_not_fall_when_nothing_was_read_between_two_restarts() -> None:
+    """The mark lies within an envelope; what is below it in the same envelope stays settled."""
+
+    async def test() -> None:
+        world = World(lambda d, m, before: HANG if m == "m2" else DELIVERED_OUTCOME, concurrency=4)
+        world.activate(snapshot_of({"hook": ["web"]}))
+        world.append(*(("web", f"m{number}") for number in range(4)))
+        await world.ticks(50)
+        world.commit()
+        world.activate(snapshot_of({"hook": ["web"]}, disabled=["hook"]))
+        world.commit()
+        for _ in range(2):
+            world.crash()
+            world.commit()
+        world.let_go()
+        world.activate(snapshot_of({"hook": ["web"]}))
+        await world.settle()
+        assert world.books() == {("hook", "delivered"): 4}
+        assert world.attempts == {("hook", "m0"): 1, ("hook", "m1"): 1, ("hook", "m2"): 2, ("hook", "m3"): 1}
+        await world.close()
+
+    run(test())

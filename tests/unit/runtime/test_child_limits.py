@@ -20,7 +20,7 @@ uvloop.run(look_up())
 
 
 def test_slow_name_servers_do_not_keep_each_other_waiting() -> None:
-    done = subprocess.run(  # noqa: S603 - our own text
+    done = subprocess.run(
         [sys.executable, "-c", _THREADS_OF_A_LOOKUP], check=True, capture_output=True, text=True, timeout=60
     )
     assert int(done.stdout) > 64

@@ -35,3 +35,12 @@ def test_the_line_to_paste_uses_a_source_that_a_destination_hears(make_server: M
     assert "Write key of source web: wk_web" in server.log_text()
     assert "-u wk_web:" in server.log_text()
     assert run_trunkline("unknown-keys", "--data-dir", server.data_dir, "--json").stdout.strip() == json.dumps([])
+
+
+def test_send_to_nobody_says_how_to_name_the_server() -> None:
+    ended = run_trunkline(
+        *("send", "--url", "http://127.0.0.1:1", "--write-key", "wk", "--event", "e", "--user", "u"),
+        *("--retry-for", "0"),
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--url" in ended.stderr

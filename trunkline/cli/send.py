@@ -117,6 +117,10 @@ def send(
             taken = send_file(job, clock)
     except (UsageProblem, SendError, SecretsError, WorkspaceError) as error:
         typer.echo(f"trunkline: {error}", err=True)
+        if isinstance(error, SendError) and not isinstance(error, Refused):
+            typer.echo(
+                "If that is the wrong server: name another with --url, or its directory with --data-dir.", err=True
+            )
         raise typer.Exit(2) from None
     raise typer.Exit(0 if taken else 1)
 

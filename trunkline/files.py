@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from trunkline.failpoints import failpoint
+
 
 def sync_directory(directory: Path) -> None:
     """Make renames and new names in ``directory`` durable. Raises OSError."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        failpoint("files.directory.before_fsync")
         os.fsync(fd)
+        failpoint("files.directory.after_fsync")
     finally:
         os.close(fd)
 

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from trunkline.failpoints import failpoint
 from trunkline.files import sync_directory
 
 KEY_FILE: Final = "master.key"
@@ -185,7 +186,9 @@ def _create_key_file(path: Path) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(base64.b64encode(_random.token_bytes(KEY_BYTES)) + b"\n")
             file.flush()
+            failpoint("secrets.key.before_fsync")
             os.fsync(descriptor)
+            failpoint("secrets.key.after_fsync")
         try:
             os.link(draft, path)
         except FileExistsError:

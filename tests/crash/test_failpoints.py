@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,10 @@ UNDER_LOAD = {
 """The passage at which a process dies, far enough from the start that events are under way."""
 
 AT_START = (
+    "secrets.key.before_fsync",
+    "secrets.key.after_fsync",
+    "files.directory.before_fsync",
+    "files.directory.after_fsync",
     "config.migrate.before_commit",
     "config.activate.before_commit",
     "config.activate.after_commit",
@@ -54,6 +59,14 @@ AT_START = (
     "state.migrate.after",
 )
 """These end ``serve`` itself, before it listens."""
+
+WHEN_OPENING = (
+    "log.head.before_fsync",
+    "log.head.after_fsync",
+    "log.recovery.before_fsync",
+    "log.recovery.after_fsync",
+)
+"""A child dies there whenever it opens a log that holds something."""
 
 ELSEWHERE = {
     "config.forget.before_commit": "no part of serve; tests/unit/workspace kills there",
@@ -70,7 +83,7 @@ def test_every_failpoint_has_its_case() -> None:
         if "_failpoint_prefix +" in text:
             prefixes = {"dedupe.flush", "dedupe.merge"}
             found |= {prefix + end for prefix in prefixes for end in re.findall(r'_prefix \+ "([^"]+)"', text)}
-    assert found == {*UNDER_LOAD, *AT_START, *ELSEWHERE}
+    assert found == {*UNDER_LOAD, *AT_START, *WHEN_OPENING, *ELSEWHERE}
 
 
 def make(make_server: MakeServer, sink: Sink) -> Server:
@@ -113,6 +126,32 @@ def test_a_kill_at_the_first_start_leaves_nothing_half_made(name: str, sink: Sin
     server.send("wk_web", {"type": "track", "event": "E", "userId": "u", "messageId": "m1"})
     books = server.wait_until_drained("hook")
     assert (books.destinations["hook"].delivered, hook.taken) == (1, {"m1": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHEN_OPENING)
+def test_a_kill_while_a_log_is_opened_loses_nothing(name: str, sink: Sink, make_server: MakeServer) -> None:
+    hook = sink.place("hook")
+    server = make(make_server, sink)
+    server.start()
+    with Load(server.port, "wk_web", "e", events_per_s=EVENTS_PER_S, batch=20) as load:
+        wait_until(lambda: len(load.acked) > 200, "load is taken")
+        server.kill()
+    for number in (1, 2):
+        deaths = server.log_text().count("child.died")
+        server.spawn(failpoints=f"{name}=kill@1")
+        wait_until(partial(_died_since, server, deaths), lambda: f"{name} is passed\n{server.log_tail()}")
+        server.kill()
+        if number == 1:
+            server.balanced_books()
+    server.start()
+    books = server.wait_until_drained("hook")
+    assert set(load.acked) <= hook.ids() <= set(load.sent)
+    assert books.destinations["hook"].delivered == len(hook.ids())
+
+
+def _died_since(server: Server, deaths: int) -> bool:
+    return server.log_text().count("child.died") >= deaths + 2
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from trunkline.failpoints import failpoint
 from trunkline.log.base import LogCorrupt
 
 HEAD_FILE: Final = "head"
@@ -117,12 +118,12 @@ class HeadWriter:
             data = os.pread(self._fd, _FILE_BYTES, 0)
             if len(data) < _FILE_BYTES:
                 os.pwrite(self._fd, _MAGIC.ljust(_FILE_BYTES, b"\0"), 0)
-                os.fsync(self._fd)
+                self.sync()
                 data = os.pread(self._fd, _FILE_BYTES, 0)
             # After a loss of power the file may be there with its size, but still zero.
             if not any(data):
                 os.pwrite(self._fd, _MAGIC, 0)
-                os.fsync(self._fd)
+                self.sync()
             elif data[: len(_MAGIC)] != _MAGIC:
                 raise LogCorrupt(f"{self._path}: not a head file of this format (bad magic at offset 0)")
         except BaseException:
@@ -142,7 +143,9 @@ class HeadWriter:
         self._sequence = sequence
 
     def sync(self) -> None:
+        failpoint("log.head.before_fsync")
         os.fsync(self._fd)
+        failpoint("log.head.after_fsync")
 
     def close(self) -> None:
         os.close(self._fd)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trunkline.failpoints import failpoint
 from trunkline.log.base import LogCorrupt
 from trunkline.log.embedded.format import FLAG_FULL_TOTALS, SegmentHeader
 from trunkline.log.embedded.head import Head
@@ -132,6 +133,8 @@ def _make_durable(recovered: Recovered, durable: int) -> None:
             if not data:
                 raise LogCorrupt(f"{recovered.path}: shrinks while it is recovered, at offset {at}")
             at += os.pwrite(fd, data, at)
+        failpoint("log.recovery.before_fsync")
         os.fsync(fd)
+        failpoint("log.recovery.after_fsync")
     finally:
         os.close(fd)

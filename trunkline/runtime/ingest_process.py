@@ -53,7 +53,9 @@ async def run_ingest(settings: Settings, arguments: ChildArguments, signals: Sig
     publisher = Publisher(registry, data.metrics, name)
     unknown_keys = UnknownKeys(clock, data.run, name)
     log = EmbeddedLog(data.log, clock, segment_bytes=settings.log_segment_bytes)
-    appenders: list[Appender] = [await patiently(lambda: log.appender(INGESTED, str(arguments.index)))]
+    appenders: list[Appender] = [
+        await patiently(lambda: log.appender(INGESTED, str(arguments.index)), lambda: signals.stopping)
+    ]
     waker = Waker(data.worker_wake)
     committer = Committer(
         lambda: appenders.pop() if appenders else log.appender(INGESTED, str(arguments.index)),

@@ -17,8 +17,8 @@ POLL_S: Final = 0.2
 _log = structlog.get_logger(__name__)
 
 
-async def patiently(open_appender: Callable[[], Appender]) -> Appender:
-    """Open as soon as the predecessor has gone. Raises LogLocked when it stays."""
+async def patiently(open_appender: Callable[[], Appender], stopping: Callable[[], bool]) -> Appender:
+    """Open as soon as the predecessor has gone. Raises LogLocked when it stays, or when it is we who have to stop."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE_S
     waited = False
@@ -26,7 +26,7 @@ async def patiently(open_appender: Callable[[], Appender]) -> Appender:
         try:
             return await asyncio.to_thread(open_appender)
         except LogLocked:
-            if loop.time() > deadline:
+            if stopping() or loop.time() > deadline:
                 raise
             if not waited:
                 _log.info("log.waits_for_predecessor")

@@ -11,6 +11,7 @@ import random
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,13 +84,23 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
     dice = random.Random(SEED)
     fast, other = sink.place("fast"), sink.place("other")
     hanging = OneHangs(fast)
-    config = workspace(
-        [source("web"), source("app")],
-        [webhook("fast", fast.url, ["web"]), webhook("other", other.url, ["web", "app"])],
-    )
-    server = make_server(config, settings=SETTINGS)
+    steady = [webhook("fast", fast.url, ["web"]), webhook("other", other.url, ["web", "app"])]
+    fickle_url = sink.place("fickle").url
+    sink.place("broken").always(Reply(503))
+    fickle: list[list[dict[str, Any]]] = [
+        [],
+        [webhook("fickle", fickle_url, ["web", "app"], enabled=False)],
+        [webhook("fickle", fickle_url, ["web", "app"])],
+        [webhook("fickle", fickle_url, ["app"])],
+        [webhook("fickle", sink.place("broken").url, ["web"])],
+    ]
+    sources = [source("web"), source("app")]
+    server = make_server(workspace(sources, steady + fickle[2]), settings=SETTINGS)
     server.start()
-    sent: set[str] = set()
+    server.send("wk_app", {"type": "track", "event": "E", "userId": "u1", "messageId": "first"})
+    wait_until(lambda: bool(sink.place("fickle").ids()), "the third destination gets an event")
+    server.wait_until_drained()
+    sent = {"first"}
     for number in range(ROUNDS):
         victim = dice.choice(VICTIMS)
         doubles = {place.name: place.doubles() for place in (fast, other)}
@@ -100,13 +111,17 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
         ):
             time.sleep(dice.uniform(0, 0.3))
             hanging.arm()
+            # A third destination comes and goes, changes its sources, is mended and broken, just before the kill too.
+            server.reconfigure(workspace(sources, steady + dice.choice(fickle)))
             time.sleep(dice.uniform(0.2, 1.5))
+            server.reconfigure(workspace(sources, steady + dice.choice(fickle)))
+            time.sleep(dice.uniform(0, 1.2))
             strike(server, victim)
             acked_before = len(web.acked)
             wait_until(partial(_taken_since, web, acked_before), "load is taken again")
             server.balanced_books()
         hanging.release()
-        books = server.wait_until_drained()
+        books = server.wait_until_drained("fast", "other")
         sent |= {*web.sent, *app.sent}
         bound = most_doubles(CONCURRENCY, EVENTS_PER_S, probe.longest_s)
         more = {place.name: place.doubles() - doubles[place.name] for place in (fast, other)}
@@ -118,6 +133,11 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
             # What was durable was delivered, acknowledged or not, and each event is in the books once.
             assert books.destinations[place.name].delivered == len(place.ids())
             assert more[place.name] <= bound
+    # Deleted, what still waits there is settled at once.
+    server.reconfigure(workspace(sources, steady))
+    books = server.wait_until_drained("fast", "other", "fickle")
+    assert sink.place("fickle").ids() <= sent
+    assert 0 < books.destinations["fickle"].delivered <= len(sink.place("fickle").ids())
     status, report = server.verify()
     assert status == 0, report
     assert server.stop() == 0

@@ -167,9 +167,14 @@ def _report_syntax(error: yaml.YAMLError, text: str, report: Report) -> None:
         if error.context and error.problem:
             reason = f"{error.context}, {error.problem}"
     elif isinstance(error, yaml.reader.ReaderError):
-        line = text.count("\n", 0, error.position) + 1
-        column = error.position - text.rfind("\n", 0, error.position)
-        reason = f"the character U+{ord(text[error.position]):04X} is not allowed"
+        character: int | str = error.character
+        number = ord(character) if isinstance(character, str) else character
+        at = error.position
+        if [ord(found) for found in text[at : at + 1]] != [number]:  # the C parser counts bytes
+            at = len(text.encode()[:at].decode("utf-8", "ignore"))
+        line = text.count("\n", 0, at) + 1
+        column = at - text.rfind("\n", 0, at)
+        reason = f"the character U+{number:04X} is not allowed"
     report.problem(line, column, "", f"not valid YAML: {reason}", "Mend the file at this place")
 
 

@@ -122,6 +122,7 @@ def test_lines_and_columns() -> None:
         ("a: b: c", 1, "", "not valid YAML"),
         ("\ta: b", 1, "", "not valid YAML"),
         ("a: 1\nb: \x07", 2, "", "U+0007 is not allowed"),
+        ("a: äöü\nb: ä\x00", 2, "", "U+0000 is not allowed"),
         ("", 0, "", "holds nothing"),
         ("# only a comment\n", 0, "", "holds nothing"),
     ],

@@ -21,6 +21,7 @@ import structlog
 
 from trunkline.clock import Clock
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
+from trunkline.delivery.complaints import Complaints
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.window import LaneEvent, settled_runs
 from trunkline.destinations.kit import Outcome, OutgoingEvent, Result, Sender
@@ -103,6 +104,7 @@ class Lane:
         self._changed = False
         self._held_by: set[str] = set()
         self._deleted = False
+        self._complaints = Complaints(destination, clock)
 
     # -- what the lane takes -------------------------------------------------------------------------------------
 
@@ -304,6 +306,8 @@ class Lane:
     def _conclude(self, item: LaneEvent, outcome: Outcome) -> None:
         assert item.outgoing is not None
         item.attempts += 1
+        if outcome.result is not Result.DELIVERED:
+            self._complaints.note(outcome)
         if outcome.result is Result.RETRY:
             elapsed_s = item.elapsed_s + self._clock.monotonic_s() - item.started_s
             wait_s = self._settings.policy.wait_s(item.attempts, elapsed_s, self._random, outcome.retry_after_s)

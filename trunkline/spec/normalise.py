@@ -9,7 +9,7 @@ the client's clock is wrong by. Decisions where the source is silent or contradi
   system's log): both stay. Normalising a normalised event again changes ``receivedAt`` only.
 * Without a timestamp, or with one that can't be read: ``timestamp`` is receivedAt; ``originalTimestamp`` is what
   the client sent, else sentAt, else receivedAt.
-* The item's own ``sentAt`` wins over the batch's. It is kept as sent.
+* The batch's ``sentAt`` applies to every item, whatever an item says itself. It is kept as sent.
 * ``context`` and ``integrations`` of a batch are merged into each item one level deep; the item's keys win.
 * ``null`` for ``properties``, ``traits``, ``context`` or ``integrations`` counts as absent.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from trunkline.spec import codes
 from trunkline.spec.context import (
@@ -201,15 +201,15 @@ class Arrival:
 
     def _set_times(self, event: Event) -> None:
         event.receivedAt = self.received_at_text
-        sent_at_text = event.sentAt
-        if not sent_at_text:
-            skew, sent_at_text = self._skew, self._sent_at_text
-            event.sentAt = sent_at_text or UNSET
-        elif sent_at_text == self._sent_at_text:
+        sent_at_text: str | UnsetType | None = self._sent_at_text
+        if sent_at_text:
             skew = self._skew
+            event.sentAt = sent_at_text
         else:
-            sent_at = parse_timestamp(sent_at_text)
+            sent_at_text = event.sentAt
+            sent_at = parse_timestamp(sent_at_text) if sent_at_text else None
             skew = None if sent_at is None else self.received_at - sent_at
+            event.sentAt = sent_at_text or UNSET
         timestamp, original = event.timestamp, event.originalTimestamp
         given = timestamp or original
         time = parse_timestamp(given) if given else None

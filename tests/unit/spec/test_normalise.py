@@ -227,11 +227,12 @@ def test_what_the_batch_says_is_merged_and_the_item_wins() -> None:
     assert body["integrations"] == {"All": True, "S": False}
 
 
-def test_the_items_own_sent_at_wins() -> None:
+def test_the_batchs_sent_at_applies_to_every_item() -> None:
     event = {**BASE, "timestamp": "2026-01-01T00:00:00Z", "sentAt": "2026-01-01T00:00:01Z"}
     body = normalise(event, sent_at="2026-01-01T00:01:00Z")
-    assert body["timestamp"] == "2026-01-02T03:04:04.678Z"
-    assert body["sentAt"] == "2026-01-01T00:00:01Z"
+    assert body["timestamp"] == "2026-01-02T03:03:05.678Z"
+    assert body["sentAt"] == "2026-01-01T00:01:00Z"
+    assert normalise(event)["timestamp"] == "2026-01-02T03:04:04.678Z"
 
 
 def test_too_many_properties_lose_the_extra_ones() -> None:

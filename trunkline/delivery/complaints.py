@@ -32,6 +32,8 @@ class Complaints:
             "destination.refuses",
             destination=self._destination,
             reason=outcome.reason,
-            detail=outcome.detail,
+            # What a peer answers may repeat what we sent, secrets included; our own words on why there was no answer
+            # do not.
+            detail="" if outcome.reason.isdigit() else outcome.detail,
             tried_again=outcome.result is Result.RETRY,
         )

@@ -48,7 +48,7 @@ def test_sigterm_under_load_loses_nothing(sink: Sink, make_server: MakeServer) -
     stuck.always(HANG)
     server = make_server(
         workspace([source("web")], [webhook("hook", hook.url, ["web"]), webhook("stuck", stuck.url, ["web"])]),
-        settings={"send_timeout_s": "600", "lane_concurrency": "4"},
+        settings={"send_timeout_s": "600", "lane_concurrency": "4", "shutdown_grace_s": "4"},
     )
     server.start()
     with Load(server.port, "wk_web", "e", events_per_s=1000, batch=20) as load:

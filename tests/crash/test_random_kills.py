@@ -113,9 +113,9 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
             hanging.arm()
             # A third destination comes and goes, changes its sources, is mended and broken, just before the kill too.
             server.reconfigure(workspace(sources, steady + dice.choice(fickle)))
-            time.sleep(dice.uniform(0.2, 1.5))
+            time.sleep(dice.uniform(0.2, 1.0))
             server.reconfigure(workspace(sources, steady + dice.choice(fickle)))
-            time.sleep(dice.uniform(0, 1.2))
+            time.sleep(dice.uniform(0, 0.8))
             strike(server, victim)
             acked_before = len(web.acked)
             wait_until(partial(_taken_since, web, acked_before), "load is taken again")

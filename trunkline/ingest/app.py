@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from trunkline.clock import Clock
@@ -53,11 +54,15 @@ from trunkline.workspace.model import Snapshot
 
 Scope = MutableMapping[str, Any]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Respond = Callable[[bytes, bytes], bool]
+"""Send an answer's head and body; False if that cannot be done now."""
 
 _logger = logging.getLogger(__name__)
 _TYPES: Final = ("identify", "track", "page", "screen", "group", "alias")
 _DRAIN_BYTES: Final = 16 * 2**20
 _DRAIN_S: Final = 2.0
+_HOT: Final = frozenset({"event", "batch"})
+"""Labels of the routes that :meth:`IngestApp.take_whole` serves."""
 _CDN_PREFIXES: Final = ("/v1/projects/", "/analytics.js/", "/analytics-next/", "/next-integrations/")
 _ABOUT: Final = Answer(
     200,
@@ -153,16 +158,53 @@ class IngestApp:
         except BodyError as error:
             await self._refuse_body(error, route, receive, send, origin)
             return
-        except Exception:
-            # The last resort, so that even a defect of ours is answered in the clients' language.
-            _logger.exception("A request to %s failed in an unforeseen way.", scope["path"])
-            answer = refusal(500, "internal_error", "The server failed; the event was not taken.")
+        except Exception:  # noqa: BLE001 - logged and answered
+            answer = self._failed(scope)
         self._metrics.requests[label, answer.status] += 1
         if origin is None and method == "POST":
             respond = scope.get(RESPOND_KEY)
             if respond is not None and respond(answer.head, answer.body):
                 return
         await answer.send(send, origin)
+
+    def take_whole(self, scope: Scope, body: bytes, respond: Respond) -> bool:
+        """The hot path for a server that has the whole request: no task, no ASGI messages, one callback.
+
+        False, and nothing done, for all but plain POSTs of events; these must be served through :meth:`__call__`.
+        """
+        route = ROUTES.get(scope["path"])
+        if route is None or route.label not in _HOT or scope["method"] != "POST" or len(body) > route.max_bytes:
+            return False
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if b"origin" in headers or b"content-encoding" in headers:
+            return False
+        try:
+            caller = self._caller(scope, headers)
+            if route.label == "event":
+                taken = self._intake.single(body, route.kind, caller)
+            else:
+                taken = self._intake.batch(body, caller)
+            if taken.records:
+                future = self._committer.submit(taken.records)
+                future.add_done_callback(partial(self._answer_whole, route.label, taken, respond))
+                return True
+            answer = self._answer(taken, None)
+        except InvalidJson as error:
+            answer = self._invalid(error)
+        except CommitError as error:
+            answer = self._not_committed(error)
+        except Exception:  # noqa: BLE001 - logged and answered
+            answer = self._failed(scope)
+        self._metrics.requests[route.label, answer.status] += 1
+        respond(answer.head, answer.body)
+        return True
+
+    def _answer_whole(
+        self, label: str, taken: Taken, respond: Respond, committed: asyncio.Future[CommitError | None]
+    ) -> None:
+        answer = self._answer(taken, committed.result())
+        self._metrics.requests[label, answer.status] += 1
+        respond(answer.head, answer.body)
 
     async def _post(self, route: _Route, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Answer:
         length = headers.get(b"content-length")
@@ -188,9 +230,17 @@ class IngestApp:
             else:
                 taken = self._intake.objects(body, caller)
         except InvalidJson as error:
-            self._metrics.refused[codes.INVALID_REQUEST] += 1
-            return refusal(400, codes.INVALID_REQUEST, str(error))
+            return self._invalid(error)
         return await self._commit(taken)
+
+    def _invalid(self, error: InvalidJson) -> Answer:
+        self._metrics.refused[codes.INVALID_REQUEST] += 1
+        return refusal(400, codes.INVALID_REQUEST, str(error))
+
+    def _failed(self, scope: Scope) -> Answer:
+        """The last resort, so that even a defect of ours is answered in the clients' language."""
+        _logger.exception("A request to %s failed in an unforeseen way.", scope["path"])
+        return refusal(500, "internal_error", "The server failed; the event was not taken.")
 
     async def _pixel(self, route: _Route, scope: Scope, headers: dict[bytes, bytes]) -> Answer:
         """Whatever happens, the answer is an image: it stands in a page or a mail (§1.11)."""
@@ -212,14 +262,20 @@ class IngestApp:
         )
 
     async def _commit(self, taken: Taken) -> Answer:
-        metrics = self._metrics
+        error: CommitError | None = None
         if taken.records:
             try:
                 error = await self._committer.submit(taken.records)
             except CommitError as refused:
                 error = refused
-            if error is not None:
-                return self._not_committed(error)
+        return self._answer(taken, error)
+
+    def _answer(self, taken: Taken, error: CommitError | None) -> Answer:
+        """Count what became of a request, and say it. ``error``: why its records are not durable."""
+        if error is not None:
+            return self._not_committed(error)
+        metrics = self._metrics
+        if taken.records:
             metrics.events += taken.events
             metrics.objects += taken.objects
             for _, code in taken.rejected:

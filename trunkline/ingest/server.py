@@ -56,6 +56,10 @@ class IngestServer:
         self.now_s = clock.monotonic_s()
         """Monotonic time of the last tick: exact enough for deadlines of seconds, and free."""
         self._on_tick = on_tick
+        self.take_whole: Callable[[Any, bytes, Callable[[bytes, bytes], bool]], bool] | None = getattr(
+            app, "take_whole", None
+        )
+        """The application's short way for requests that arrived whole, if it has one."""
         self._config = Config(
             cast("Any", app),
             loop="none",
@@ -148,7 +152,11 @@ class _Cycle(RequestResponseCycle):
 
     def respond(self, head: bytes, body: bytes) -> bool:
         """See :data:`trunkline.ingest.responses.RESPOND_KEY`."""
-        if self.response_started or self.flow.write_paused or self.disconnected:
+        return not self.flow.write_paused and self.respond_at_last(head, body)
+
+    def respond_at_last(self, head: bytes, body: bytes) -> bool:
+        """The same, even if the client is slow to read: it is one answer, and the next request waits for room."""
+        if self.response_started or self.disconnected:
             return False
         self.response_started = True
         self._finish(self._complete_head(head) + body)
@@ -187,6 +195,8 @@ class _Protocol(HttpToolsProtocol):
         self._idle_since_s: float | None = None
         self._refused = False
         self._upgrading = False
+        self._held_cycle: _Cycle | None = None
+        """A request whose headers are there, until the data at hand tells whether its body is too."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -212,6 +222,10 @@ class _Protocol(HttpToolsProtocol):
             else:
                 self._refuse(_MALFORMED, "malformed")
             return
+        if self._held_cycle is not None:
+            # The body is still on its way: the application reads it as it comes.
+            cycle, self._held_cycle = self._held_cycle, None
+            self._start_asgi_task(cycle, self.app)
         if self._waiting_since_s is not None:
             # Headers without an end yet; those without a line break reach no callback.
             self._header_bytes += len(data)
@@ -294,7 +308,7 @@ class _Protocol(HttpToolsProtocol):
         )
         scope[RESPOND_KEY] = cycle.respond
         if earlier is None or earlier.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self._held_cycle = cycle
         else:
             # Pipelined: it waits for its turn.
             self.flow.pause_reading()
@@ -303,8 +317,19 @@ class _Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._upgrading:
             return
-        cast("dict[str, Any]", self.scope)[COMPLETE_KEY] = True
+        scope = cast("dict[str, Any]", self.scope)
+        scope[COMPLETE_KEY] = True
         super().on_message_complete()
+        cycle = self._held_cycle
+        if cycle is not None:
+            self._held_cycle = None
+            take_whole = self._owner.take_whole
+            if (
+                take_whole is None
+                or self.flow.write_paused
+                or not take_whole(scope, bytes(cycle.body), cycle.respond_at_last)
+            ):
+                self._start_asgi_task(cycle, self.app)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

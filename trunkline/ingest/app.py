@@ -167,15 +167,15 @@ class IngestApp:
                 return
         await answer.send(send, origin)
 
-    def take_whole(self, scope: Scope, body: bytes, respond: Respond) -> bool:
+    def take_whole(self, scope: Scope, headers: dict[bytes, bytes], body: bytes, respond: Respond) -> bool:
         """The hot path for a server that has the whole request: no task, no ASGI messages, one callback.
 
         False, and nothing done, for all but plain POSTs of events; these must be served through :meth:`__call__`.
+        Of ``scope`` only ``path``, ``method`` and ``client`` are looked at.
         """
         route = ROUTES.get(scope["path"])
         if route is None or route.label not in _HOT or scope["method"] != "POST" or len(body) > route.max_bytes:
             return False
-        headers: dict[bytes, bytes] = dict(scope["headers"])
         if b"origin" in headers or b"content-encoding" in headers:
             return False
         try:

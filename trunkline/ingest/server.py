@@ -24,7 +24,11 @@ from trunkline.ingest.app import ROUTES, AsgiApp
 from trunkline.ingest.body import COMPLETE_KEY
 from trunkline.ingest.metrics import IngestMetrics
 from trunkline.ingest.options import IngestOptions
+from trunkline.ingest.request_head import MAX_HEAD_BYTES, RequestHeads
 from trunkline.ingest.responses import HEAD_KEY, RESPOND_KEY, Answer, refusal, retry_later
+
+TakeWhole = Callable[[Any, dict[bytes, bytes], bytes, Callable[[bytes, bytes], bool]], bool]
+"""See :meth:`trunkline.ingest.app.IngestApp.take_whole`."""
 
 _BACKLOG: Final = 4096
 _TICK_S: Final = 1.0
@@ -56,10 +60,9 @@ class IngestServer:
         self.now_s = clock.monotonic_s()
         """Monotonic time of the last tick: exact enough for deadlines of seconds, and free."""
         self._on_tick = on_tick
-        self.take_whole: Callable[[Any, bytes, Callable[[bytes, bytes], bool]], bool] | None = getattr(
-            app, "take_whole", None
-        )
+        self.take_whole: TakeWhole | None = getattr(app, "take_whole", None)
         """The application's short way for requests that arrived whole, if it has one."""
+        self.heads = RequestHeads()
         self._config = Config(
             cast("Any", app),
             loop="none",
@@ -127,6 +130,14 @@ class IngestServer:
         self._state.default_headers = [(b"date", date.encode())]
 
 
+def complete_head(head: bytes, date: bytes, keep_alive: bool) -> tuple[bytes, bool]:
+    """A prepared head with its date and its end, and whether the connection stays."""
+    if head.endswith(_CLOSE):
+        return b"%bdate: %b\r\n\r\n" % (head, date), False
+    end = b"\r\n\r\n" if keep_alive else b"\r\nconnection: close\r\n\r\n"
+    return b"%bdate: %b%b" % (head, date, end), keep_alive
+
+
 class _Cycle(RequestResponseCycle):
     """One request and its answer. An answer made by us leaves in one write: half the system calls, a third of all
     time of a small request."""
@@ -163,12 +174,8 @@ class _Cycle(RequestResponseCycle):
         return True
 
     def _complete_head(self, head: bytes) -> bytes:
-        date = self.default_headers[0][1]
-        if head.endswith(_CLOSE):
-            self.keep_alive = False
-            return b"%bdate: %b\r\n\r\n" % (head, date)
-        end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
-        return b"%bdate: %b%b" % (head, date, end)
+        text, self.keep_alive = complete_head(head, self.default_headers[0][1], self.keep_alive)
+        return text
 
     def _finish(self, data: bytes) -> None:
         self.transport.write(data)
@@ -195,6 +202,9 @@ class _Protocol(HttpToolsProtocol):
         self._idle_since_s: float | None = None
         self._refused = False
         self._upgrading = False
+        self._answering = False
+        """A request that needed no parser waits for its answer."""
+        self._later = b""
         self._held_cycle: _Cycle | None = None
         """A request whose headers are there, until the data at hand tells whether its body is too."""
 
@@ -207,6 +217,13 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
+            return
+        if self._answering:
+            # It has to wait for the answer that is being made: answers leave in the order of their requests.
+            self._later += data
+            self.flow.pause_reading()
+            return
+        if self._at_boundary() and self._take_whole(data):
             return
         if self._idle_since_s is not None:
             self._idle_since_s = None
@@ -231,6 +248,56 @@ class _Protocol(HttpToolsProtocol):
             self._header_bytes += len(data)
             if self._header_bytes > 2 * self._max_header_bytes:
                 self._refuse(_HEADERS_TOO_LARGE, "headers_too_large")
+
+    def _at_boundary(self) -> bool:
+        """Whether a new request begins with the next byte, and nothing is known of it yet."""
+        cycle = cast("_Cycle | None", self.cycle)
+        if cycle is None:
+            return self._waiting_since_s is None or not self._header_bytes
+        return self._idle_since_s is not None and cycle.response_complete and not cycle.more_body
+
+    def _take_whole(self, data: bytes) -> bool:
+        """Serve the data if they are one request that needs no parser. False, and nothing done, if not."""
+        owner = self._owner
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+        if end < 0 or owner.take_whole is None or owner.stopping or self.flow.write_paused:
+            return False
+        head = owner.heads.read(data[: end + 4])
+        if head is None or len(data) != end + 4 + head.length:
+            return False
+        scope = {"path": head.path, "method": "POST", "client": self.client}
+        self._answering = True
+        if not owner.take_whole(scope, head.headers, data[end + 4 :], self._answer_whole):
+            self._answering = False
+            return False
+        if self._answering:
+            self._waiting_since_s = self._idle_since_s = None
+        return True
+
+    def _answer_whole(self, head: bytes, body: bytes) -> bool:
+        if not self._answering or self.transport.is_closing():
+            return False
+        self._answering = False
+        self._waiting_since_s = None
+        self._idle_since_s = self._owner.now_s
+        head, keep_alive = complete_head(head, self.server_state.default_headers[0][1], not self._owner.stopping)
+        self.transport.write(head + body)
+        self.server_state.total_requests += 1
+        if not keep_alive:
+            self.transport.close()
+        elif self._later:
+            later, self._later = self._later, b""
+            self.flow.resume_reading()
+            self.data_received(later)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._answering = False
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        if not self._answering:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -327,7 +394,7 @@ class _Protocol(HttpToolsProtocol):
             if (
                 take_whole is None
                 or self.flow.write_paused
-                or not take_whole(scope, bytes(cycle.body), cycle.respond_at_last)
+                or not take_whole(scope, dict(self.headers), bytes(cycle.body), cycle.respond_at_last)
             ):
                 self._start_asgi_task(cycle, self.app)
 

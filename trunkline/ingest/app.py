@@ -185,8 +185,8 @@ class IngestApp:
             else:
                 taken = self._intake.batch(body, caller)
             if taken.records:
-                future = self._committer.submit(taken.records)
-                future.add_done_callback(partial(self._answer_whole, route.label, taken, respond))
+                settled = partial(self._answer_whole, route.label, taken, respond)
+                self._committer.submit_calling(taken.records, settled)
                 return True
             answer = self._answer(taken, None)
         except InvalidJson as error:
@@ -199,10 +199,8 @@ class IngestApp:
         respond(answer.head, answer.body)
         return True
 
-    def _answer_whole(
-        self, label: str, taken: Taken, respond: Respond, committed: asyncio.Future[CommitError | None]
-    ) -> None:
-        answer = self._answer(taken, committed.result())
+    def _answer_whole(self, label: str, taken: Taken, respond: Respond, error: CommitError | None) -> None:
+        answer = self._answer(taken, error)
         self._metrics.requests[label, answer.status] += 1
         respond(answer.head, answer.body)
 

@@ -18,6 +18,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -51,12 +52,17 @@ class LogUnavailable(CommitError):
 class _Group:
     """Requests that become durable together."""
 
-    __slots__ = ("futures", "records", "size_bytes")
+    __slots__ = ("records", "size_bytes", "waiting")
 
     def __init__(self) -> None:
         self.records: list[NewRecord] = []
-        self.futures: list[asyncio.Future[CommitError | None]] = []
+        self.waiting: list[Callable[[CommitError | None], object]] = []
         self.size_bytes = 0
+
+
+def _resolve(future: asyncio.Future[CommitError | None], error: CommitError | None) -> None:
+    if not future.done():
+        future.set_result(error)
 
 
 class Committer:
@@ -108,7 +114,7 @@ class Committer:
     @property
     def queued_requests(self) -> int:
         under_way = self._under_way
-        return len(self._waiting.futures) + (len(under_way.futures) if under_way else 0)
+        return len(self._waiting.waiting) + (len(under_way.waiting) if under_way else 0)
 
     @property
     def queued_bytes(self) -> int:
@@ -142,6 +148,14 @@ class Committer:
         was cancelled would leave an exception that nobody looks at. Raises Overloaded at once, or LogUnavailable
         while stopping.
         """
+        if self._loop is None:
+            raise LogUnavailable("the server is stopping")
+        future: asyncio.Future[CommitError | None] = self._loop.create_future()
+        self.submit_calling(records, partial(_resolve, future))
+        return future
+
+    def submit_calling(self, records: Sequence[NewRecord], settled: Callable[[CommitError | None], object]) -> None:
+        """The same for those who need no future: ``settled`` is called on the loop, and must not raise."""
         loop = self._loop
         if loop is None or self._stopping:
             raise LogUnavailable("the server is stopping")
@@ -152,14 +166,12 @@ class Committer:
             self.queued_bytes + size_bytes > self._max_queue_bytes and self.queued_requests
         ):
             raise Overloaded("too many events are waiting for the disk")
-        future: asyncio.Future[CommitError | None] = loop.create_future()
         group = self._waiting
         group.records += records
-        group.futures.append(future)
+        group.waiting.append(settled)
         group.size_bytes += size_bytes
         if self._under_way is None and not self._launching:
             self._launch_soon(loop)
-        return future
 
     def _launch_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Behind what the loop has ready now: the requests of one poll go together, since a commit costs as much CPU
@@ -180,15 +192,18 @@ class Committer:
         assert self._loop is not None
         self._full = isinstance(error, DiskFull)
         self._under_way = None
-        if self._waiting.futures:
+        if self._waiting.waiting:
             self._launch_soon(self._loop)
         else:
             self._idle.set()
         if error is None:
             self._metrics.observe_commit(duration_s)
-        for future in group.futures:
-            if not future.done():
-                future.set_result(error)
+        for settled in group.waiting:
+            try:
+                settled(error)
+            except Exception:
+                # One request's defect must not keep the others of its group from their answers.
+                _logger.exception("An answer could not be given.")
         if error is None and self._on_commit is not None:
             self._on_commit()
 

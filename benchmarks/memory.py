@@ -28,7 +28,7 @@ def slope(events: int = EVENTS) -> Row:
         while sent < events:
             load = wrk.run(running.port, "/v1/batch", body, seconds=5, connections=4, start=sent + 1)
             sent += load.requests * BATCH
-            running.wait_until_drained(600)
+            running.wait_until_caught_up(600)
             samples.append((sent, memory_mb(running.pids)))
     late = [(count, used_mb) for count, used_mb in samples if count >= events * 2 // 5]
     first, last = late[0], late[-1]

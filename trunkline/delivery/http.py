@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -161,16 +161,26 @@ class GuardedClient:
             self._judged[url] = target
         return target
 
-    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
+    async def post(
+        self,
+        url: str,
+        *,
+        body: bytes | AsyncIterable[bytes],
+        headers: Mapping[str, str],
+        timeout_s: float | None = None,
+    ) -> HttpResponse:
+        timeout = self._timeout if timeout_s is None else aiohttp.ClientTimeout(total=timeout_s)
         try:
             target = self._target(url)
-            async with self._open().post(target, data=body, headers=headers, allow_redirects=False) as response:
+            async with self._open().post(
+                target, data=body, headers=headers, allow_redirects=False, timeout=timeout
+            ) as response:
                 answer = await _beginning(response) if response.content_length != 0 else b""
                 return HttpResponse(response.status, response.headers, answer)
         except EgressRefused as error:
             raise HttpError("EGRESS_REFUSED", str(error), retryable=False) from error
         except TimeoutError as error:
-            raise HttpError("ETIMEDOUT", f"no answer within {self._timeout.total:g} s") from error
+            raise HttpError("ETIMEDOUT", f"no answer within {timeout.total:g} s") from error
         except aiohttp.ClientConnectorDNSError as error:
             raise HttpError("ENOTFOUND", f"{error.host}: {error.os_error}") from error
         except aiohttp.ClientConnectorCertificateError as error:

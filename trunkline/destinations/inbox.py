@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from trunkline.destinations.kit import (
     DELIVERED_OUTCOME,
+    SINGLE_EVENTS,
     Outcome,
     OutgoingEvent,
     Result,
@@ -56,6 +57,8 @@ class InboxSender:
         self._max_bytes = max_bytes
         self._lock = asyncio.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
+
+    batch = SINGLE_EVENTS
 
     async def send(self, events: Sequence[OutgoingEvent]) -> Sequence[Outcome]:
         lines = b"".join(event.body + b"\n" for event in events)

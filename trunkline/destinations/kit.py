@@ -6,11 +6,11 @@ A sender never raises for what the peer did: every event gets an :class:`Outcome
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -30,14 +30,65 @@ class Result(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer, secrets masked, bodies cut at :data:`SAMPLE_BYTES`. ``status`` is 0 when there was no
+    answer. A batch's events share one exchange object: that is how the record knows them for one request."""
+
+    method: str
+    url: str
+    request_headers: Mapping[str, str]
+    request_body: str
+    status: int = 0
+    response_headers: Mapping[str, str] = field(default_factory=dict)
+    response_body: str = ""
+
+
+SAMPLE_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRules:
+    """How a sender likes its events. ``send`` gets at most ``events`` of them, ``size_bytes`` of bodies together (one
+    event alone may be larger); a batch that is not full waits up to ``wait_s`` from its first event."""
+
+    events: int = 1
+    size_bytes: int = 1 << 20
+    wait_s: float = 0.0
+
+
+SINGLE_EVENTS: Final = BatchRules()
+
+
+@dataclass(frozen=True, slots=True)
+class BulkRules:
+    """How a sender likes its bulk batches: closed at ``events``, ``size_bytes`` or ``wait_s`` after the first."""
+
+    events: int
+    size_bytes: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BulkBatch:
+    """A file that holds the events of a bulk batch, one JSON text a line."""
+
+    path: Path
+    events: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The end of one attempt. ``reason`` is a delivery error code (``spec/event_path.md`` §8.3), ``detail`` free text
-    without secrets, ``retry_after_s`` the peer's own wish."""
+    without secrets, ``retry_after_s`` the peer's own wish for this event, ``pause_s`` its wish for the whole lane (a
+    rate limit that is used up), ``exchange`` what was said, for the samples; never with ``DELIVERED``."""
 
     result: Result
     reason: str = ""
     detail: str = ""
     retry_after_s: float | None = None
+    pause_s: float | None = None
+    exchange: Exchange | None = None
 
 
 DELIVERED_OUTCOME: Final = Outcome(Result.DELIVERED)
@@ -76,8 +127,15 @@ class HttpError(Exception):
 class HttpClient(Protocol):
     """The one way out: guarded, bounded in time and in bytes. Follows no redirect."""
 
-    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> HttpResponse:
-        """Raises HttpError."""
+    async def post(
+        self,
+        url: str,
+        *,
+        body: bytes | AsyncIterable[bytes],
+        headers: Mapping[str, str],
+        timeout_s: float | None = None,
+    ) -> HttpResponse:
+        """``timeout_s`` None: the client's own. A body in pieces is streamed. Raises HttpError."""
         ...
 
 
@@ -91,13 +149,33 @@ class Surroundings:
 
 
 class Sender(Protocol):
-    """Delivers to one destination. Called concurrently up to the lane's concurrency."""
+    """Delivers to one destination. Called concurrently up to the lane's concurrency.
+
+    A sender that takes bulk batches is a :class:`BulkSender` too.
+    """
+
+    @property
+    def batch(self) -> BatchRules: ...
 
     async def send(self, events: Sequence[OutgoingEvent]) -> Sequence[Outcome]:
         """One outcome an event, in order."""
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class BulkSender(Protocol):
+    """A sender with the bulk capability."""
+
+    @property
+    def bulk(self) -> BulkRules | None:
+        """None: this destination's settings do not ask for it."""
+        ...
+
+    async def send_bulk(self, batch: BulkBatch) -> Outcome:
+        """One outcome for all. The file must be streamed, not read into memory."""
+        ...
 
 
 class NativeDestination(Protocol):

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from trunkline.clock import Clock
 from trunkline.destinations.kit import (
+    SINGLE_EVENTS,
     HttpError,
     Outcome,
     OutgoingEvent,
@@ -98,6 +99,8 @@ class WebhookSender:
         self._headers = {"Content-Type": "application/json"} | dict(settings.get("headers", {}))
         secret = settings.get("shared_secret")
         self._secret = secret.encode() if secret else None
+
+    batch = SINGLE_EVENTS
 
     async def send(self, events: Sequence[OutgoingEvent]) -> Sequence[Outcome]:
         return [await self._send_one(event) for event in events]

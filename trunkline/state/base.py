@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 PLACE_BITS: Final = 12
 MAX_SURVIVORS: Final = 1 << PLACE_BITS
@@ -139,6 +139,123 @@ class RetryRow:
         return (self.destination, self.subscription, self.partition, self.place)
 
 
+class RecordKey(NamedTuple):
+    """What the delivery record is kept by (``spec/event_path.md`` §8.6).
+
+    ``minute`` is minutes since the epoch at which it was counted. ``destination`` is empty for what the source stage
+    did. ``outcome`` is one of :mod:`trunkline.spec.outcomes`; :data:`RETRY` counts attempts that will be repeated.
+    """
+
+    minute: int
+    destination: str
+    source: str
+    subscription: str
+    type: str
+    name: str
+    app_version: str
+    outcome: str
+    reason: str
+
+
+RETRY: Final = "retry"
+"""An outcome of the delivery record only: an attempt that failed and will be repeated."""
+
+
+@dataclass(slots=True)
+class RecordCounts:
+    """``events`` that ended so; ``first`` of them at their first attempt; ``retries`` attempts of theirs beyond the
+    first; ``requests`` that carried them (a batch that fails on one answer is one request and many events)."""
+
+    events: int = 0
+    first: int = 0
+    retries: int = 0
+    requests: int = 0
+
+    def add(self, other: RecordCounts) -> None:
+        self.events += other.events
+        self.first += other.first
+        self.retries += other.retries
+        self.requests += other.requests
+
+
+class LatencyKey(NamedTuple):
+    """Events delivered in a minute by how long they took from receivedAt: the bucket's upper bound is
+    ``2 ** (bucket / 2)`` ms."""
+
+    minute: int
+    destination: str
+    source: str
+    bucket: int
+
+
+class LossKey(NamedTuple):
+    """Events that failed, by the minute in which they were *received*: what a replay of that time would bring."""
+
+    destination: str
+    source: str
+    received_minute: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt that did not deliver at once, or one that ended a story of several. An event delivered at its first
+    attempt leaves none. ``last_place`` is above ``place`` for a bulk batch, whose ``message_id`` is empty."""
+
+    destination: str
+    subscription: str
+    partition: str
+    place: int
+    last_place: int
+    message_id: str
+    number: int
+    at_ms: int
+    outcome: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One example of a failure, secrets masked. ``sent`` is the event, ``request`` and ``response`` are JSON texts
+    (method, url, headers, body; status, headers, body), cut at 4 KB each."""
+
+    destination: str
+    reason: str
+    at_ms: int
+    message_id: str
+    sent: str
+    request: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class BulkRow:
+    """A bulk batch: the lane's events in [``place``, ``end_place``), written once to ``file``.
+
+    ``open``: more may be added; the file counts up to ``size_bytes``. Otherwise it waits for its next attempt, and its
+    members never change. ``events`` are the members by source, all of them pending.
+    """
+
+    destination: str
+    partition: str
+    place: int
+    end_place: int
+    open: bool
+    file: str
+    size_bytes: int
+    events: Mapping[str, int]
+    opened_at_ms: int
+    attempts: int = 0
+    first_attempt_at_ms: int = 0
+    due_at_ms: int = 0
+    last_error: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.destination, self.partition, self.place)
+
+
 @dataclass(slots=True)
 class Changes:
     """One commit."""
@@ -150,6 +267,12 @@ class Changes:
     lane_books: dict[LaneKey, int] = field(default_factory=dict)
     lanes: dict[tuple[str, str], LaneState | None] = field(default_factory=dict)
     rows: dict[tuple[str, str, str, int], RetryRow | None] = field(default_factory=dict)
+    bulk: dict[tuple[str, str, int], BulkRow | None] = field(default_factory=dict)
+    record: dict[RecordKey, RecordCounts] = field(default_factory=dict)
+    latencies: dict[LatencyKey, int] = field(default_factory=dict)
+    losses: dict[LossKey, int] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     opened: list[Interval] = field(default_factory=list)
     closed: list[Interval] = field(default_factory=list)
     snapshot: str | None = None
@@ -164,6 +287,12 @@ class Changes:
             or self.lane_books
             or self.lanes
             or self.rows
+            or self.bulk
+            or self.record
+            or self.latencies
+            or self.losses
+            or self.attempts
+            or self.samples
             or self.opened
             or self.closed
             or self.snapshot is not None
@@ -185,6 +314,7 @@ class State:
     snapshot: str | None
     source_book_totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """``source_books`` summed by source and outcome: must be equal to ``source_totals``."""
+    bulk: tuple[BulkRow, ...] = ()
 
     @classmethod
     def empty(cls) -> State:

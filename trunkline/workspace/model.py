@@ -53,6 +53,23 @@ class Source:
 
 
 @dataclass(frozen=True)
+class DeliveryOptions:
+    """What one destination wants otherwise than the process settings and the type say. None: as they say.
+
+    ``retry_window_s`` and ``retry_attempts`` bound the retries, ``max_event_age_s`` is the age (from receivedAt) above
+    which the destination refuses an event: a replay warns of it.
+    """
+
+    concurrency: int | None = None
+    timeout_s: float | None = None
+    requests_per_s: float | None = None
+    events_per_s: float | None = None
+    retry_window_s: float | None = None
+    retry_attempts: int | None = None
+    max_event_age_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Destination:
     """Where events go. ``slug`` is its identity; ``settings`` hold resolved secrets, never print them."""
 
@@ -62,6 +79,7 @@ class Destination:
     sources: tuple[str, ...]
     enabled: bool
     settings: Mapping[str, Any] = field(repr=False)
+    delivery: DeliveryOptions = DeliveryOptions()
 
 
 @dataclass(frozen=True)

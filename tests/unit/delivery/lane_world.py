@@ -15,7 +15,7 @@ from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.dispatch import Dispatcher
 from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.delivery.retry import RetryPolicy
-from trunkline.destinations.kit import DELIVERED_OUTCOME, Outcome, OutgoingEvent, Result, Sender
+from trunkline.destinations.kit import DELIVERED_OUTCOME, SINGLE_EVENTS, Outcome, OutgoingEvent, Result, Sender
 from trunkline.log.base import ACCEPTED, NewRecord
 from trunkline.log.records import RECORD_VERSION, AcceptedEvent, Envelope, encode_envelope
 from trunkline.runtime.connections import Connections
@@ -62,6 +62,8 @@ def tight_lanes(queue_events: int = 10_000, rows: int = 10_000, row_after_s: flo
 
 class ScriptedSender:
     """Does what the script says; records every attempt and every final outcome that it gave."""
+
+    batch = SINGLE_EVENTS
 
     def __init__(self, world: World, destination: str) -> None:
         self._world = world

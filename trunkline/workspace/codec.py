@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import msgspec
 
 from trunkline.secrets import Secrets
 from trunkline.workspace.errors import SnapshotError
-from trunkline.workspace.model import Destination, Network, Reference, Snapshot, Source
+from trunkline.workspace.model import DeliveryOptions, Destination, Network, Reference, Snapshot, Source
 
 FORMAT: Final = 1
 VERSION_LENGTH: Final = 32
@@ -30,13 +31,26 @@ class _Source(msgspec.Struct):
     enabled: bool
 
 
-class _Destination(msgspec.Struct):
+class _Delivery(msgspec.Struct, omit_defaults=True):
+    concurrency: int | None = None
+    timeout_s: float | None = None
+    requests_per_s: float | None = None
+    events_per_s: float | None = None
+    retry_window_s: float | None = None
+    retry_attempts: int | None = None
+    max_event_age_s: float | None = None
+
+
+class _Destination(msgspec.Struct, omit_defaults=True):
+    """What is absent is left out, so that a workspace that does not use a newer key keeps its version."""
+
     slug: str
     name: str
     type: str
     sources: tuple[str, ...]
     enabled: bool
     settings: dict[str, Any]
+    delivery: _Delivery | None = None
 
 
 class _Content(msgspec.Struct):
@@ -72,7 +86,15 @@ def _content(snapshot: Snapshot) -> _Content:
         for source in snapshot.sources.values()
     ]
     destinations = [
-        _Destination(item.slug, item.name, item.type, item.sources, item.enabled, dict(item.settings))
+        _Destination(
+            item.slug,
+            item.name,
+            item.type,
+            item.sources,
+            item.enabled,
+            dict(item.settings),
+            None if item.delivery == DeliveryOptions() else _Delivery(**asdict(item.delivery)),
+        )
         for item in snapshot.destinations.values()
     ]
     return _Content(
@@ -136,12 +158,15 @@ def decode_snapshot(encoded: bytes) -> Snapshot:
         slug=content.slug,
         name=content.name,
         sources=_by_slug(Source(s.slug, s.name, s.type, s.write_keys, s.enabled) for s in content.sources),
-        destinations={
-            d.slug: Destination(d.slug, d.name, d.type, d.sources, d.enabled, d.settings) for d in content.destinations
-        },
+        destinations={d.slug: _destination(d) for d in content.destinations},
         allow_private=networks,
         references=tuple(Reference(r.path, r.kind, r.target) for r in stored.references),
     )
+
+
+def _destination(stored: _Destination) -> Destination:
+    delivery = DeliveryOptions(**msgspec.structs.asdict(stored.delivery)) if stored.delivery else DeliveryOptions()
+    return Destination(stored.slug, stored.name, stored.type, stored.sources, stored.enabled, stored.settings, delivery)
 
 
 def _by_slug(sources: Iterable[Source]) -> Mapping[str, Source]:

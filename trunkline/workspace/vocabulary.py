@@ -18,20 +18,22 @@ class Section:
     known: tuple[str, ...]
     unbuilt: Mapping[str, str]
     """The key and what its feature is called."""
+    elsewhere: Mapping[str, str]
+    """Keys that people write for something that is said in another way, and the mend."""
 
 
-def _section(known: str, unbuilt: Mapping[str, str]) -> Section:
-    both = set(known.split()) & set(unbuilt)
-    if both:
-        raise ValueError(f"both built and unbuilt: {sorted(both)}")
-    return Section(tuple(known.split()), MappingProxyType(dict(unbuilt)))
+def _section(known: str, unbuilt: Mapping[str, str], elsewhere: Mapping[str, str] | None = None) -> Section:
+    keys = [*known.split(), *unbuilt, *(elsewhere or {})]
+    twice = {key for key in keys if keys.count(key) > 1}
+    if twice:
+        raise ValueError(f"listed twice: {sorted(twice)}")
+    return Section(tuple(known.split()), MappingProxyType(dict(unbuilt)), MappingProxyType(dict(elsewhere or {})))
 
 
 _EVERYWHERE: Final = {
     "consent": "consent enforcement",
     "labels": "labels",
     "privacy": "privacy controls",
-    "rate_limit": "rate limits",
     "schema": "schema controls",
     "transformations": "transformations",
 }
@@ -65,6 +67,7 @@ TOP: Final = _section(
         "people": "people and rights",
         "profiles": "profiles",
         "property_groups": "tracking plans",
+        "rate_limit": "rate limits",
         "replays": "replays",
         "retention": "retention rules",
         "reverse_etl": "reverse ETL models",
@@ -103,6 +106,7 @@ SOURCE: Final = _section(
         "insert_function": "insert functions",
         "integrations": "integration defaults",
         "oauth": "OAuth for sources",
+        "rate_limit": "rate limits",
         "schedule": "reverse ETL models",
         "schema_configuration": "schema controls",
         "schema_filters": "schema event filters",
@@ -113,16 +117,14 @@ SOURCE: Final = _section(
     },
 )
 
+_BATCHING: Final = "Batches are a matter of the type: write enable_batching and batch_size under `settings`"
+
 DESTINATION: Final = _section(
-    "slug name type sources enabled settings",
+    "slug name type sources enabled settings concurrency timeout_s rate_limit retry max_event_age_s",
     {
         **_EVERYWHERE,
         "actions": "mappings",
-        "batch": "batching",
-        "batch_keys": "batching",
-        "batch_size": "batching",
-        "batching": "batching",
-        "concurrency": "delivery rules of one destination",
+        "batch_keys": "batching keys",
         "connection_mode": "connection modes",
         "consent_categories": "consent enforcement",
         "device_mode": "connection modes",
@@ -134,24 +136,39 @@ DESTINATION: Final = _section(
         "integration": "integration names",
         "mapping": "mappings",
         "mappings": "mappings",
-        "max_batch_size": "batching",
         "presets": "mappings",
         "replay": "replays",
-        "retry": "delivery rules of one destination",
-        "retries": "delivery rules of one destination",
         "sampling": "destination filters",
         "schedule": "sync schedules",
         "selective_sync": "selective sync",
         "subscription": "mappings",
         "subscriptions": "mappings",
         "sync": "sync schedules",
-        "throttle": "rate limits",
-        "timeout": "delivery rules of one destination",
-        "timeout_s": "delivery rules of one destination",
         "tracking_plan": "tracking plans",
         "trigger": "mappings",
     },
+    {
+        "batch": _BATCHING,
+        "batch_bytes": _BATCHING,
+        "batch_size": _BATCHING,
+        "batch_wait_s": _BATCHING,
+        "batching": _BATCHING,
+        "enable_batching": _BATCHING,
+        "max_batch_size": _BATCHING,
+        "max_age": "Write max_event_age_s, such as 432000",
+        "max_event_age": "Write max_event_age_s, such as 432000",
+        "max_retries": "Write retry: {attempts: 10}",
+        "retries": "Write retry: {window_s: 14400, attempts: 10}",
+        "retry_policy": "Write retry: {window_s: 14400, attempts: 10}",
+        "throttle": "Write rate_limit: {requests_per_s: 10}, or events_per_s",
+        "timeout": "Write timeout_s, such as 10",
+        "timeout_ms": "Write timeout_s, such as 10",
+    },
 )
+
+RATE_LIMIT: Final = _section("requests_per_s events_per_s", {})
+
+RETRY: Final = _section("window_s attempts", {})
 
 EGRESS: Final = _section(
     "allow_private",

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from trunkline.secrets import Secrets, is_masked, mask
 from trunkline.workspace import vocabulary
 from trunkline.workspace.codec import make_snapshot
+from trunkline.workspace.delivery_section import DeliverySection
 from trunkline.workspace.destination_type import DestinationType, SettingProblem
 from trunkline.workspace.model import CLIENT_SIDE_TYPES, Destination, Network, Reference, Snapshot, Source
 from trunkline.workspace.problem import Report, nearest
@@ -168,6 +169,7 @@ class _Checker:
             sources=self._destination_sources(at, keys.get("sources"), source_lines),
             enabled=enabled,
             settings=settings,
+            delivery=DeliverySection(self._section, self._problem).options(keys),
         )
 
     def _destination_type(self, at: At, keys: Mapping[str, At]) -> DestinationType | None:
@@ -273,6 +275,8 @@ class _Checker:
                     found[key] = At(node, path)
             elif key in section.unbuilt:
                 self._not_built(place, path, section.unbuilt[key], "the key")
+            elif key in section.elsewhere:
+                self._report.problem(line, column, path, "there is no such key", section.elsewhere[key])
             else:
                 guess = nearest(key, section.known)
                 mend = f"Did you mean {guess}?" if guess else f"Use one of: {', '.join(section.known)}"

@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 
 from trunkline.secrets import mask
+from trunkline.workspace.delivery_section import delivery_keys
 from trunkline.workspace.destination_type import DestinationType
 from trunkline.workspace.model import Snapshot
 
@@ -61,6 +62,7 @@ def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType]
             "type": item.type,
             "sources": list(item.sources),
             "enabled": item.enabled,
+            **delivery_keys(item.delivery),
             "settings": writer.value(item.settings, steps, frozenset(secret)),
         }
         document["destinations"].append(entry)

@@ -12,7 +12,7 @@ from tests.unit.workspace.workspace_kit import GOOD, SECRETS, good
 from trunkline.secrets import Secrets
 from trunkline.workspace.codec import FORMAT, decode_snapshot, encode_snapshot, make_snapshot
 from trunkline.workspace.errors import SnapshotError
-from trunkline.workspace.model import Destination, Reference, Snapshot, Source
+from trunkline.workspace.model import DeliveryOptions, Destination, Reference, Snapshot, Source
 
 texts = st.text(max_size=12)
 slugs = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True)
@@ -31,7 +31,10 @@ settings = st.dictionaries(
 )
 tuples = st.lists(slugs, max_size=3).map(tuple)
 sources = st.builds(Source, slugs, texts, texts, tuples, st.booleans())
-destinations = st.builds(Destination, slugs, texts, texts, tuples, st.booleans(), settings)
+amounts = st.none() | st.floats(0.001, 1e6)
+counts = st.none() | st.integers(1, 10_000)
+deliveries = st.builds(DeliveryOptions, counts, amounts, amounts, amounts, amounts, counts, amounts)
+destinations = st.builds(Destination, slugs, texts, texts, tuples, st.booleans(), settings, deliveries)
 references = st.builds(Reference, st.lists(texts).map(tuple), st.sampled_from(["env", "file"]), texts)
 
 
@@ -60,6 +63,14 @@ def test_the_version_is_stable_over_releases() -> None:
     assert good(GOOD).version == "a0fc7000eb41b56a7db90e18f1983c16"
 
 
+def test_a_snapshot_from_before_the_delivery_options_is_read() -> None:
+    """Bytes without the field, as older versions wrote them: what has no options is still written so."""
+    snapshot = good(GOOD)
+    stored = msgspec.msgpack.decode(encode_snapshot(snapshot))
+    assert all("delivery" not in destination for destination in stored[1]["content"]["destinations"])
+    assert decode_snapshot(msgspec.msgpack.encode(stored)).destinations["hook"].delivery == DeliveryOptions()
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -72,6 +83,8 @@ def test_the_version_is_stable_over_releases() -> None:
         ("abcdefgh", "abcdefgi"),
         ("[1, 2.5,", "[1, 3.5,"),
         ("127.0.0.0/8", "10.0.0.0/8"),
+        ("type: shelf,", "type: shelf, concurrency: 3,"),
+        ("type: shelf,", "type: shelf, rate_limit: {events_per_s: 3},"),
     ],
 )
 def test_any_change_of_content_changes_the_version(old: str, new: str) -> None:
@@ -85,6 +98,7 @@ def test_any_change_of_content_changes_the_version(old: str, new: str) -> None:
         ("type: javascript,", "type: javascript, enabled: true,"),
         ("slug: web, type", "slug: web, name: web, type"),
         ("workspace:", "# a comment\nworkspace:"),
+        ("type: shelf,", "type: shelf, timeout_s: null, retry: {},"),
     ],
 )
 def test_spelling_does_not_change_the_version(old: str, new: str) -> None:

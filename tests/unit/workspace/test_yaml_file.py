@@ -149,7 +149,7 @@ def test_keys_that_are_not_built_are_refused_by_name_with_their_line(what: str, 
 
 @pytest.mark.parametrize(
     "key",
-    ["filters", "mappings", "insert_function", "function", "batching", "transformations", "consent", "subscriptions"],
+    ["filters", "mappings", "insert_function", "function", "batch_keys", "transformations", "consent", "subscriptions"],
 )
 def test_the_keys_of_the_contract_that_wait_are_known_by_name(key: str) -> None:
     assert key in vocabulary.DESTINATION.unbuilt

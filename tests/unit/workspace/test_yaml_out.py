@@ -23,6 +23,29 @@ def test_with_secrets_the_text_loads_to_the_same_version(tmp_path: Path) -> None
         assert good(exported) == snapshot
 
 
+def test_the_delivery_options_come_through_and_are_left_out_when_there_are_none() -> None:
+    text = GOOD.replace(
+        "type: post\n",
+        "type: post\n    concurrency: 4\n    timeout_s: 2.5\n    retry: {window_s: 7200, attempts: 3}\n"
+        "    rate_limit: {events_per_s: 10}\n    max_event_age_s: 3600\n",
+    )
+    snapshot = good(text)
+    exported = to_yaml(snapshot, TYPES, show_secrets=False)
+    first, second = yaml.safe_load(exported)["destinations"]
+    options = ("concurrency", "timeout_s", "rate_limit", "retry", "max_event_age_s")
+    assert {key: first[key] for key in options} == {
+        "concurrency": 4,
+        "timeout_s": 2.5,
+        "rate_limit": {"events_per_s": 10},
+        "retry": {"window_s": 7200, "attempts": 3},
+        "max_event_age_s": 3600,
+    }
+    assert "timeout_s: 2.5\n" in exported
+    assert "window_s: 7200\n" in exported
+    assert not any(key in second for key in options)
+    assert good(to_yaml(snapshot, TYPES, show_secrets=True)) == snapshot
+
+
 def is_reference(value: Any) -> bool:
     if isinstance(value, dict):
         return (len(value) == 1 and next(iter(value)) in ("env", "file")) or any(map(is_reference, value.values()))

@@ -9,15 +9,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from ipaddress import ip_network
+from dataclasses import asdict, replace
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import msgspec
 
 from trunkline.secrets import Secrets
 from trunkline.workspace.errors import SnapshotError
-from trunkline.workspace.model import DeliveryOptions, Destination, Network, Reference, Snapshot, Source
+from trunkline.workspace.model import (
+    DeliveryOptions,
+    Destination,
+    EgressProxy,
+    EgressRules,
+    Reference,
+    Snapshot,
+    Source,
+)
 
 FORMAT: Final = 1
 VERSION_LENGTH: Final = 32
@@ -53,7 +61,22 @@ class _Destination(msgspec.Struct, omit_defaults=True):
     delivery: _Delivery | None = None
 
 
-class _Content(msgspec.Struct):
+class _Proxy(msgspec.Struct, omit_defaults=True):
+    url: str
+    username: str | None = None
+    password: str | None = None
+
+
+class _Egress(msgspec.Struct, omit_defaults=True):
+    """All but the networks."""
+
+    allow_ports: tuple[int, ...] = ()
+    https_only: bool = False
+    source_address: tuple[str, ...] = ()
+    proxy: _Proxy | None = None
+
+
+class _Content(msgspec.Struct, omit_defaults=True):
     """All that makes two workspaces different; ``version`` is the hash of exactly this."""
 
     slug: str
@@ -61,6 +84,7 @@ class _Content(msgspec.Struct):
     sources: list[_Source]
     destinations: list[_Destination]
     allow_private: list[str]
+    egress: _Egress | None = None
 
 
 class _Reference(msgspec.Struct):
@@ -102,8 +126,17 @@ def _content(snapshot: Snapshot) -> _Content:
         snapshot.name,
         sorted(sources, key=lambda source: source.slug),
         sorted(destinations, key=lambda destination: destination.slug),
-        [str(network) for network in snapshot.allow_private],
+        [str(network) for network in snapshot.egress.allow_private],
+        _stored_egress(snapshot.egress),
     )
+
+
+def _stored_egress(rules: EgressRules) -> _Egress | None:
+    """None when it says nothing but networks."""
+    proxy = _Proxy(rules.proxy.url, rules.proxy.username, rules.proxy.password) if rules.proxy else None
+    addresses = tuple(str(address) for address in rules.source_address)
+    stored = _Egress(rules.allow_ports, rules.https_only, addresses, proxy)
+    return None if stored == _Egress() else stored
 
 
 def make_snapshot(
@@ -113,7 +146,7 @@ def make_snapshot(
     name: str,
     sources: Iterable[Source],
     destinations: Iterable[Destination],
-    allow_private: Iterable[Network] = (),
+    egress: EgressRules = EgressRules(),  # noqa: B008 - frozen
     references: Iterable[Reference] = (),
 ) -> Snapshot:
     """A snapshot whose version is the keyed hash of its content.
@@ -127,13 +160,11 @@ def make_snapshot(
         name=name,
         sources={source.slug: source for source in sources},
         destinations={destination.slug: destination for destination in destinations},
-        allow_private=tuple(allow_private),
+        egress=egress,
     )
     key = secrets.derive("snapshot-version")
     version = hmac.new(key, _encoder.encode(_content(draft)), hashlib.sha256).hexdigest()[:VERSION_LENGTH]
-    return Snapshot(
-        version, draft.slug, draft.name, draft.sources, draft.destinations, draft.allow_private, tuple(references)
-    )
+    return replace(draft, version=version, references=tuple(references))
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
@@ -149,7 +180,7 @@ def decode_snapshot(encoded: bytes) -> Snapshot:
         if number != FORMAT:
             raise SnapshotError(f"a snapshot of format {number}; this program knows {FORMAT}. Update Trunkline.")
         _, stored = _decoder.decode(encoded)
-        networks = tuple(ip_network(network) for network in stored.content.allow_private)
+        egress = _egress(stored.content)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SnapshotError(f"not a snapshot: {error}") from error
     content = stored.content
@@ -159,8 +190,21 @@ def decode_snapshot(encoded: bytes) -> Snapshot:
         name=content.name,
         sources=_by_slug(Source(s.slug, s.name, s.type, s.write_keys, s.enabled) for s in content.sources),
         destinations={d.slug: _destination(d) for d in content.destinations},
-        allow_private=networks,
+        egress=egress,
         references=tuple(Reference(r.path, r.kind, r.target) for r in stored.references),
+    )
+
+
+def _egress(content: _Content) -> EgressRules:
+    """Raises ValueError for what are no networks or addresses."""
+    stored = content.egress or _Egress()
+    proxy = stored.proxy
+    return EgressRules(
+        allow_private=tuple(ip_network(network) for network in content.allow_private),
+        allow_ports=stored.allow_ports,
+        https_only=stored.https_only,
+        source_address=tuple(ip_address(address) for address in stored.source_address),
+        proxy=EgressProxy(proxy.url, proxy.username, proxy.password) if proxy else None,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
+Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 CLIENT_SIDE_TYPES = frozenset(
@@ -83,6 +84,31 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class EgressProxy:
+    """An HTTP proxy that all outgoing requests pass. ``url`` is ``http://host:port``; the rest are resolved secrets."""
+
+    url: str
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class EgressRules:
+    """What outgoing requests may reach, and how they leave.
+
+    ``allow_private`` are networks that may be reached although they are not public, ``allow_ports`` ports that are
+    otherwise refused because other protocols own them. ``source_address`` holds at most one IPv4 and one IPv6 address
+    of this machine; without any the system chooses.
+    """
+
+    allow_private: tuple[Network, ...] = ()
+    allow_ports: tuple[int, ...] = ()
+    https_only: bool = False
+    source_address: tuple[Address, ...] = ()
+    proxy: EgressProxy | None = None
+
+
+@dataclass(frozen=True)
 class Reference:
     """A value that was kept outside of the workspace's file, so that an export can leave it outside again.
 
@@ -104,9 +130,13 @@ class Snapshot:
     name: str
     sources: Mapping[str, Source]
     destinations: Mapping[str, Destination]
-    allow_private: tuple[Network, ...] = ()
+    egress: EgressRules = EgressRules()
     references: tuple[Reference, ...] = field(default=(), compare=False)
     """Where values came from; no part of the content, nor of ``version``."""
+
+    @property
+    def allow_private(self) -> tuple[Network, ...]:
+        return self.egress.allow_private
 
     @property
     def has_browser_source(self) -> bool:

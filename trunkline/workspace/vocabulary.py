@@ -171,17 +171,17 @@ RATE_LIMIT: Final = _section("requests_per_s events_per_s", {})
 RETRY: Final = _section("window_s attempts", {})
 
 EGRESS: Final = _section(
-    "allow_private",
+    "allow_private allow_ports https_only source_address proxy",
     {
         "allow": "lists of allowed hosts",
         "allow_hosts": "lists of allowed hosts",
         "deny": "lists of denied hosts",
         "deny_hosts": "lists of denied hosts",
-        "proxy": "egress proxies",
-        "static_ips": "fixed egress addresses",
         "tls": "egress TLS rules",
     },
 )
+
+EGRESS_PROXY: Final = _section("url username password", {"certificate": "egress TLS rules", "no_proxy": "proxy rules"})
 
 UNBUILT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {

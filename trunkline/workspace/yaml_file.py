@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_network
 from typing import Any, Final, TypeVar
 
 from trunkline.secrets import Secrets, is_masked, mask
@@ -12,7 +11,8 @@ from trunkline.workspace import vocabulary
 from trunkline.workspace.codec import make_snapshot
 from trunkline.workspace.delivery_section import DeliverySection
 from trunkline.workspace.destination_type import DestinationType, SettingProblem
-from trunkline.workspace.model import CLIENT_SIDE_TYPES, Destination, Network, Reference, Snapshot, Source
+from trunkline.workspace.egress_section import EgressSection
+from trunkline.workspace.model import CLIENT_SIDE_TYPES, Destination, Reference, Snapshot, Source
 from trunkline.workspace.problem import Report, nearest
 from trunkline.workspace.references import References
 from trunkline.workspace.settings_reader import SettingsReader
@@ -65,7 +65,8 @@ class _Checker:
         source_lines = self._unique(top.get("sources"))
         destinations = self._each(top.get("destinations"), lambda at: self._destination(at, source_lines))
         self._unique(top.get("destinations"))
-        allow_private = self._egress(top.get("egress"))
+        egress = EgressSection(self._section, self._scalar_or_reference, self._problem, self._note)
+        egress_rules = egress.rules(top.get("egress"))
         if not source_lines and not items(top.get("sources")):
             self._note(root, "there is no source, so nothing can be received", "Add one under `sources`")
         return make_snapshot(
@@ -74,7 +75,7 @@ class _Checker:
             name=name,
             sources=sources,
             destinations=destinations,
-            allow_private=allow_private,
+            egress=egress_rules,
             references=self._references,
         )
 
@@ -242,20 +243,6 @@ class _Checker:
 
         return [(inner, clean(reason), clean(mend)) for inner, reason, mend in problems]
 
-    def _egress(self, at: At | None) -> tuple[Network, ...]:
-        keys = self._section(at, vocabulary.EGRESS) if at else None
-        listed = self._list(keys["allow_private"]) if keys and "allow_private" in keys else None
-        networks: list[Network] = []
-        for item in listed or []:
-            text = self._text(item)
-            if text is None:
-                continue
-            try:
-                networks.append(ip_network(text))
-            except ValueError:
-                self._problem(item, f"not a network: {_shown(text)}", _network_mend(text))
-        return tuple(networks)
-
     # Parts of sections
 
     def _section(self, at: At, section: vocabulary.Section) -> dict[str, At] | None:
@@ -377,7 +364,7 @@ class _Checker:
             return
         mend = f"Write {wanted} here"
         if References.kind(at.node):
-            mend += "; {env: …} and {file: …} may stand in settings and write_keys only"
+            mend += "; {env: …} and {file: …} may stand in settings, write_keys and a proxy's credentials only"
         elif wanted == "text" and isinstance(at.node.value, int | float):
             mend = "Put it in quotes"
         elif wanted == "a list":
@@ -405,10 +392,3 @@ def _shown(text: str) -> str:
     """A value from the file for a message, on one line and not too long."""
     short = text if len(text) <= 60 else text[:57] + "…"
     return '"' + "".join(character if character.isprintable() else "�" for character in short) + '"'
-
-
-def _network_mend(text: str) -> str:
-    try:
-        return f"Write {ip_network(text, strict=False)}"
-    except ValueError:
-        return "Write it as 127.0.0.0/8 or 192.0.2.7"

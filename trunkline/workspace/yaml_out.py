@@ -10,6 +10,7 @@ import yaml
 from trunkline.secrets import mask
 from trunkline.workspace.delivery_section import delivery_keys
 from trunkline.workspace.destination_type import DestinationType
+from trunkline.workspace.egress_section import egress_keys
 from trunkline.workspace.model import Snapshot
 
 _LINE_BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
@@ -66,8 +67,9 @@ def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType]
             "settings": writer.value(item.settings, steps, frozenset(secret)),
         }
         document["destinations"].append(entry)
-    if snapshot.allow_private:
-        document["egress"] = {"allow_private": [str(network) for network in snapshot.allow_private]}
+    egress = egress_keys(snapshot.egress, show_secrets=show_secrets)
+    if egress:
+        document["egress"] = writer.value(egress, ("egress",))
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return text
 

@@ -165,9 +165,7 @@ def test_settings_follow_the_snapshot(tmp_path: Path, snapshot: Snapshot, ask: A
     cdn = Cdn(lambda: current[0], AnalyticsJsAssets(tmp_path))
     first = ask(cdn, SETTINGS)
     assert ask(cdn, SETTINGS, if_none_match=first.header("etag")).status == 304
-    current[0] = Snapshot(
-        version="2", slug="acme", name="Acme", sources=snapshot.sources, destinations={}, allow_private=()
-    )
+    current[0] = Snapshot(version="2", slug="acme", name="Acme", sources=snapshot.sources, destinations={})
     second = ask(cdn, SETTINGS, if_none_match=first.header("etag"))
     assert segment_of(second)["unbundledIntegrations"] == []
 

@@ -27,7 +27,7 @@ from trunkline.settings import Settings
 from trunkline.state.base import Changes
 from trunkline.testing.memory_log import MemoryAppender, MemoryLog, MemoryReader
 from trunkline.testing.memory_state import MemoryStateStore
-from trunkline.workspace.model import Destination, Snapshot, Source
+from trunkline.workspace.model import Destination, EgressRules, Snapshot, Source
 
 
 class SplitLog:
@@ -73,7 +73,7 @@ def snapshot_of(urls: Mapping[str, str], sources: Sequence[str] = ("web", "app")
         destinations={
             slug: Destination(slug, slug, "webhook", tuple(sources), True, {"url": url}) for slug, url in urls.items()
         },
-        allow_private=(ip_network("127.0.0.0/8"),),
+        egress=EgressRules(allow_private=(ip_network("127.0.0.0/8"),)),
     )
 
 

@@ -40,6 +40,7 @@ def test_the_table_of_settings_is_the_one_of_the_program() -> None:
         (vocabulary.SOURCE, "sources[]."),
         (vocabulary.DESTINATION, "destinations[]."),
         (vocabulary.EGRESS, "egress."),
+        (vocabulary.EGRESS_PROXY, "egress.proxy."),
     ],
 )
 def test_every_key_of_the_file_is_documented(section: vocabulary.Section, prefix: str) -> None:

@@ -12,7 +12,15 @@ from tests.unit.workspace.workspace_kit import GOOD, SECRETS, good
 from trunkline.secrets import Secrets
 from trunkline.workspace.codec import FORMAT, decode_snapshot, encode_snapshot, make_snapshot
 from trunkline.workspace.errors import SnapshotError
-from trunkline.workspace.model import DeliveryOptions, Destination, Reference, Snapshot, Source
+from trunkline.workspace.model import (
+    DeliveryOptions,
+    Destination,
+    EgressProxy,
+    EgressRules,
+    Reference,
+    Snapshot,
+    Source,
+)
 
 texts = st.text(max_size=12)
 slugs = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True)
@@ -38,6 +46,17 @@ destinations = st.builds(Destination, slugs, texts, texts, tuples, st.booleans()
 references = st.builds(Reference, st.lists(texts).map(tuple), st.sampled_from(["env", "file"]), texts)
 
 
+proxies = st.builds(EgressProxy, texts, st.none() | texts, st.none() | texts)
+egress_rules = st.builds(
+    EgressRules,
+    allow_private=st.lists(st.ip_addresses().map(ip_network), max_size=2).map(tuple),
+    allow_ports=st.lists(st.integers(1, 65_535), max_size=2).map(tuple),
+    https_only=st.booleans(),
+    source_address=st.lists(st.ip_addresses(), max_size=2).map(tuple),
+    proxy=st.none() | proxies,
+)
+
+
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     return make_snapshot(
@@ -46,7 +65,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         name=draw(texts),
         sources=draw(st.lists(sources, max_size=3, unique_by=lambda source: source.slug)),
         destinations=draw(st.lists(destinations, max_size=3, unique_by=lambda item: item.slug)),
-        allow_private=[ip_network(network) for network in draw(st.lists(st.ip_addresses(), max_size=2))],
+        egress=draw(egress_rules),
         references=draw(st.lists(references, max_size=2)),
     )
 
@@ -114,7 +133,7 @@ def test_the_order_of_sections_does_not_change_the_version() -> None:
         name=snapshot.name,
         sources=reversed(list(snapshot.sources.values())),
         destinations=reversed(list(snapshot.destinations.values())),
-        allow_private=snapshot.allow_private,
+        egress=snapshot.egress,
     )
     assert turned.version == snapshot.version
 

@@ -289,6 +289,13 @@ class Settings:
     lane_concurrency: int = _setting(
         16, "integer", _whole(1, 10_000), "Requests in flight for one destination, unless it says otherwise."
     )
+    lane_memory_bytes: int = _setting(
+        256 * MIB,
+        "size",
+        _size(MIB),
+        "Memory for the events that all destinations together have queued. A destination that is behind reads the log "
+        "in slices that fit.",
+    )
     send_timeout_s: float = _setting(
         10.0, "seconds", _seconds(0.1, 600), "Time for one request to a destination, answer included."
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
-from trunkline.delivery.accepted import PlacedEnvelope
-from trunkline.delivery.lane import Lane
+from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
+from trunkline.delivery.feed import Feed, LogFeed
+from trunkline.delivery.gate import GateSettings
+from trunkline.delivery.lane import Lane, LaneSettings
+from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import Sender
 from trunkline.log.records import AcceptedEvent
 from trunkline.spec.outcomes import OBJECT
 from trunkline.state.base import Changes, Interval, LaneState, RetryRow, place_of
-from trunkline.workspace.model import Destination, Snapshot
+from trunkline.workspace.model import DeliveryOptions, Destination, Snapshot
 
 DISABLED = "disabled"
 
@@ -28,20 +32,41 @@ def connections_of(snapshot: Snapshot) -> frozenset[Connection]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryDefaults:
+    """What holds for a destination that says nothing of its own."""
+
+    concurrency: int = 16
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+    def policy_of(self, options: DeliveryOptions) -> RetryPolicy:
+        if options.retry_window_s is None and options.retry_attempts is None:
+            return self.policy
+        return RetryPolicy.bounded(options.retry_window_s, options.retry_attempts)
+
+    def gate_of(self, options: DeliveryOptions) -> GateSettings:
+        return GateSettings(options.concurrency or self.concurrency, options.requests_per_s, options.events_per_s)
+
+
 class Dispatcher:
     """Owns the lanes. A source that no lane is connected to costs one dictionary look-up an envelope."""
 
     def __init__(
         self,
-        make_lane: Callable[[str], Lane],
+        make_lane: Callable[[str, Feed], Lane],
         sender_factory: Callable[[Destination], Callable[[], Sender]],
+        open_reader: Callable[[int], EnvelopeReader],
         position: int,
+        defaults: DeliveryDefaults,
     ) -> None:
         """``position``: envelopes below it have been dispatched (or belong to lanes that are behind)."""
-        self._make_lane = make_lane
+        self._make = make_lane
         self._sender_factory = sender_factory
+        self._open_reader = open_reader
+        self._defaults = defaults
         self.position = position
         self.lanes: dict[str, Lane] = {}
+        self._feeds: dict[str, LogFeed] = {}
         self._definitions: dict[str, Destination] = {}
         self._by_source: dict[str, list[Lane]] = {}
 
@@ -51,9 +76,21 @@ class Dispatcher:
         """Make the lane that an earlier run left behind. It is held until a snapshot is activated."""
         lane = self._make_lane(slug)
         lane.hold(DISABLED)
-        lane.set_intervals(intervals)
+        self._feeds[slug].set_intervals(intervals)
         lane.restore(state, rows)
-        self.lanes[slug] = lane
+
+    def _make_lane(self, slug: str) -> Lane:
+        feed = self._feeds[slug] = LogFeed(self._open_reader, lambda: self.position)
+        lane = self.lanes[slug] = self._make(slug, feed)
+        lane.gate.live = lane
+        return lane
+
+    def sender_of(self, destination: Destination) -> Callable[[], Sender]:
+        """How a lane opens a sender to the destination."""
+        return self._sender_factory(destination)
+
+    def policy_of(self, destination: Destination) -> RetryPolicy:
+        return self._defaults.policy_of(destination.delivery)
 
     def activate(self, snapshot: Snapshot, intervals: Iterable[Interval], changes: Changes) -> None:
         """Make, mend, hold, release and delete lanes so that they fit the snapshot.
@@ -65,15 +102,18 @@ class Dispatcher:
             by_destination.setdefault(interval.destination, []).append(interval)
         for slug in [slug for slug in self.lanes if slug not in snapshot.destinations]:
             self.lanes.pop(slug).delete(changes)
+            self._feeds.pop(slug)
             self._definitions.pop(slug, None)
         for slug, destination in snapshot.destinations.items():
             lane = self.lanes.get(slug)
             if lane is None:
-                lane = self.lanes[slug] = self._make_lane(slug)
+                lane = self._make_lane(slug)
             if self._definitions.get(slug) != destination:
                 lane.replace_sender(self._sender_factory(destination))
+                lane.configure(LaneSettings(self._defaults.policy_of(destination.delivery)))
+                lane.gate.configure(self._defaults.gate_of(destination.delivery))
                 self._definitions[slug] = destination
-            lane.set_intervals(by_destination.get(slug, ()))
+            self._feeds[slug].set_intervals(by_destination.get(slug, ()))
             if destination.enabled:
                 lane.release(DISABLED)
             else:

@@ -3,7 +3,8 @@
 A lane that keeps up is handed decoded envelopes and owns no state. Its *window* holds the events that it took, in
 order, from the first that is not settled; the low-water mark is that first one's place. An event that waits for a
 retry, or whose attempt lasts for over a second, gets a row of its own and is settled for the window, so the mark never
-waits for one event. A lane whose queue is full falls *behind*: it reads the log by itself until it has caught up.
+waits for one event. A lane whose queue is full falls *behind*: it reads the log by itself until it has caught up. One
+whose circuit is open stands still: its events wait in the log.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -20,38 +21,59 @@ from typing import Final
 import structlog
 
 from trunkline.clock import Clock
-from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
+from trunkline.delivery.budget import LaneShare
 from trunkline.delivery.complaints import Complaints
+from trunkline.delivery.feed import Feed, Taken
+from trunkline.delivery.gate import Gate
+from trunkline.delivery.ledger import Ledger
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.window import LaneEvent, settled_runs
-from trunkline.destinations.kit import Outcome, OutgoingEvent, Result, Sender
+from trunkline.destinations.kit import (
+    DELIVERED_OUTCOME,
+    SINGLE_EVENTS,
+    BatchRules,
+    Outcome,
+    OutgoingEvent,
+    Result,
+    Sender,
+)
 from trunkline.log.base import LogError
-from trunkline.log.records import AcceptedEvent, RecordError
-from trunkline.pipeline.stages import SEND
-from trunkline.spec.outcomes import DELIVERED, DESTINATION_DELETED, FAILED, OBJECT, RETRIES_EXHAUSTED
-from trunkline.state.base import Changes, Interval, LaneKey, LaneState, RetryRow, place_of, position_of
+from trunkline.log.records import RecordError
+from trunkline.state.base import Changes, LaneState, RetryRow, place_of
 
 QUEUE_EVENTS: Final = 10_000
-QUEUE_BYTES: Final = 8 << 20
-ROWS_CAP: Final = 10_000
-ROWS_BYTES_CAP: Final = 64 << 20
-READ_BYTES: Final = 1 << 20
 ROW_AFTER_S: Final = 1.0
+ROW_AFTER_S_AN_EVENT: Final = 0.01
+"""A batch becomes rows later than a single event: they cost what they are many."""
 READ_AGAIN_S: Final = 5.0
 """After the log could not be read."""
+EXPIRE_EVERY_S: Final = 1.0
+"""How often the rows behind an open circuit are looked through."""
+UNRECORDED_REQUESTS: Final = 256
+"""So many requests, and the concurrency, may have been begun since the last commit: it bounds what a kill can make
+come twice."""
 
 _log = structlog.get_logger(__name__)
-
-Taken = Sequence[tuple[int, AcceptedEvent]]
-"""Events of one envelope with their places, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneSettings:
     """What bounds a lane."""
 
-    concurrency: int = 16
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    background: bool = False
+    """A replay: gives way to the live lane of its destination."""
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    """A request under way."""
+
+    items: list[LaneEvent]
+    started_s: float
+
+    def is_long(self, now_s: float) -> bool:
+        return now_s - self.started_s > ROW_AFTER_S + ROW_AFTER_S_AN_EVENT * (len(self.items) - 1)
 
 
 class Lane:
@@ -59,142 +81,124 @@ class Lane:
 
     def __init__(
         self,
-        destination: str,
+        key: str,
         partition: str,
         *,
-        open_reader: Callable[[int], EnvelopeReader],
-        dispatched: Callable[[], int],
+        feed: Feed,
+        gate: Gate,
+        share: LaneShare,
         on_change: Callable[[Lane], None],
         clock: Clock,
         random: Random,
         settings: LaneSettings,
     ) -> None:
-        """``dispatched`` tells the position up to which envelopes have been handed to lanes that keep up;
-        ``on_change`` is called when there is something to commit."""
-        self.destination = destination
+        """``key`` names the lane in the state: the destination's slug, or a replay's key. ``share`` is the lane's part
+        of the memory for queues; ``on_change`` is called when there is something to commit."""
+        self.key = key
         self.partition = partition
+        self.feed = feed
+        self.gate = gate
+        self._share = share
         self._open_sender: Callable[[], Sender] | None = None
-        self._open_reader = open_reader
-        self._dispatched = dispatched
         self._on_change = on_change
         self._clock = clock
         self._random = random
         self._settings = settings
         self._sender: Sender | None = None
         self._retired: list[Sender] = []
-        self._reader: EnvelopeReader | None = None
-        self._intervals: dict[str, list[Interval]] = {}
         self._queue: deque[LaneEvent] = deque()
         self._queue_bytes = 0
         self._window: deque[LaneEvent] = deque()
-        self._in_flight: set[LaneEvent] = set()
+        self._flights: set[_Flight] = set()
         self._due: list[tuple[float, int, LaneEvent]] = []
         self._sequence = itertools.count()
-        self._rows = 0
-        self._rows_bytes = 0
-        self._behind: int | None = None
-        self._skip: LaneState | None = None
         self._senders: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next_slice: asyncio.Handle | None = None
-        self._delivered: dict[str, int] = {}
-        self._failed: dict[LaneKey, int] = {}
-        self._row_changes: dict[tuple[str, str, str, int], RetryRow | None] = {}
         self._persisted: LaneState | None = None
         self._changed = False
+        self._unrecorded = 0
+        self._recording = 0
         self._held_by: set[str] = set()
         self._deleted = False
-        self._complaints = Complaints(destination, clock)
+        self._rows_expired_at_s = float("-inf")
+        self._ledger = Ledger(key, partition, clock)
+        self._complaints = Complaints(key, clock)
+
+    def configure(self, settings: LaneSettings) -> None:
+        """Use this policy from the next outcome on."""
+        self._settings = settings
 
     # -- what the lane takes -------------------------------------------------------------------------------------
-
-    def set_intervals(self, intervals: Iterable[Interval]) -> None:
-        """The stretches in which the lane's sources were connected; events outside of them are not the lane's."""
-        self._intervals = {}
-        for interval in intervals:
-            self._intervals.setdefault(interval.source, []).append(interval)
 
     def restore(self, state: LaneState | None, rows: Iterable[RetryRow]) -> None:
         """Go on where the last commit left the lane."""
         self._persisted = state
         if state is not None:
-            self._behind = position_of(state.mark)
-            self._skip = state
+            self.feed.restore(state)
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
         for row in rows:
             outgoing = OutgoingEvent(row.message_id, row.source, row.type, row.name, row.event)
             event = LaneEvent(row.place, outgoing, row.received_at_ms, row.attempts, row.first_attempt_at_ms)
             event.due_at_ms = row.due_at_ms
+            event.reason = row.last_error.partition(" ")[0]
             event.settled = event.has_row = True
-            self._rows += 1
-            self._rows_bytes += len(row.event)
+            self._ledger.restored(row)
             wait_s = min(max(0, row.due_at_ms - now_ms) / 1000, self._settings.policy.window_s)
             heapq.heappush(self._due, (now_s + wait_s, next(self._sequence), event))
 
     def offer(self, position: int, taken: Taken) -> None:
         """Take the events of the envelope at ``position`` that come from the lane's sources, in order."""
-        if self._behind is not None:
+        feed = self.feed
+        if feed.behind is not None:
             return
-        if len(self._queue) + len(taken) > QUEUE_EVENTS or self._queue_bytes > QUEUE_BYTES:
-            self._behind = position
+        if len(self._queue) + len(taken) > QUEUE_EVENTS or self._share.is_full:
+            feed.behind = position
             self._change()
             return
         self._take(taken)
         self.wake()
 
     def _take(self, taken: Taken) -> None:
-        skip = self._skip
+        skip = self.feed.skip
+        now_s = self._clock.monotonic_s()
+        size_bytes = 0
         for place, event in taken:
             if skip is not None and skip.is_settled(place):
                 if self._window:
                     self._window.append(LaneEvent(place, None, 0, settled=True))
                 continue
-            outgoing = OutgoingEvent(event.message_id, event.source, event.type, event.name, event.body)
-            item = LaneEvent(place, outgoing, event.received_at_ms)
+            outgoing = OutgoingEvent(
+                event.message_id, event.source, event.type, event.name, event.body, event.app_version
+            )
+            item = LaneEvent(place, outgoing, event.received_at_ms, queued_s=now_s)
             self._window.append(item)
             self._queue.append(item)
-            self._queue_bytes += len(event.body)
+            size_bytes += len(event.body)
+        self._queue_bytes += size_bytes
+        self._share.add(size_bytes)
         if taken:
             self._change()
-
-    def _own_events(self, placed: PlacedEnvelope) -> Iterator[tuple[int, AcceptedEvent]]:
-        """The events of an envelope that fall into one of the lane's intervals."""
-        for index, event in enumerate(placed.envelope.survivors):
-            place = place_of(placed.position, index)
-            intervals = self._intervals.get(event.source, ())
-            if event.type != OBJECT and any(interval.holds(place) for interval in intervals):
-                yield place, event
 
     def _refill(self) -> None:
         """While behind and there is room, read a slice of the log; rejoin when caught up.
 
         A slice at a time, for the loop's sake: among much that is not the lane's own its next event may be far away.
         """
-        if (
-            self._next_slice is not None
-            or len(self._queue) >= QUEUE_EVENTS // 2
-            or self._queue_bytes >= QUEUE_BYTES // 2
-        ):
+        feed = self.feed
+        if self._next_slice is not None or feed.is_waiting or len(self._queue) >= QUEUE_EVENTS // 2:
             return
-        before, stop = self._behind, self._dispatched()
-        if before is None or before >= stop:
-            self._rejoin()
+        if self._queue and self._share.is_full:
             return
+        before = feed.behind
         try:
-            if self._reader is None:
-                self._reader = self._open_reader(before)
-            for placed in self._reader.read(READ_BYTES, stop):
-                self._take(list(self._own_events(placed)))
-                self._behind = placed.next_position
-            self._behind = self._reader.position
+            for taken in feed.read():
+                self._take(taken)
         except (LogError, RecordError) as error:
-            _log.error("lane.cannot_read", destination=self.destination, error=str(error), again_in_s=READ_AGAIN_S)
-            self._close_reader()
+            _log.error("lane.cannot_read", lane=self.key, error=str(error), again_in_s=READ_AGAIN_S)
             self._next_slice = asyncio.get_running_loop().call_later(READ_AGAIN_S, self._go_on)
         else:
-            if self._behind == before:
-                self._rejoin()
-            elif not self._queue:
+            if feed.behind is not None and feed.behind != before and not self._queue:
                 self._next_slice = asyncio.get_running_loop().call_soon(self._go_on)
         self._change()
 
@@ -202,34 +206,49 @@ class Lane:
         self._next_slice = None
         self.wake()
 
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+    # -- when to send --------------------------------------------------------------------------------------------
 
-    def _rejoin(self) -> None:
-        self._behind = None
-        self._skip = None
-        self._close_reader()
-        self._change()
-
-    # -- sending -------------------------------------------------------------------------------------------------
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there is an event that could be sent if the gate let it through."""
+        if self._held_by:
+            return False
+        if self._queue:
+            return True
+        return bool(self._due) and self._due[0][0] <= self._clock.monotonic_s()
 
     def wake(self) -> None:
         """Start senders if there is work for them."""
-        if self._held_by:
+        if self._held_by or self._open_sender is None:
             return
-        if self._behind is not None:
+        if self.gate.breaker.opened_at_s is not None:
+            self._expire()
+        if self.feed.behind is not None:
             self._refill()
-        waiting = len(self._queue) if self._has_room_for_rows() else 0
-        now_s = self._clock.monotonic_s()
+        self._spawn()
+
+    def _spawn(self) -> None:
+        waiting = len(self._queue) if self._ledger.has_room_for_rows else 0
+        due = 0
         if self._due:
-            if self._due[0][0] <= now_s:
-                waiting += len(self._due)
+            wait_s = self._due[0][0] - self._clock.monotonic_s()
+            if wait_s <= 0:
+                due = len(self._due)
             else:
-                self._arm_timer(self._due[0][0] - now_s)
-        while waiting > 0 and len(self._senders) < self._settings.concurrency:
-            waiting -= 1
+                self._wake_in(wait_s)
+        if not waiting and not due:
+            return
+        if (wait_s := self.gate.wait_s()) > 0:
+            self._wake_in(wait_s)
+            return
+        rules = self._rules()
+        if not due and not self._is_ripe(rules):
+            return
+        starting = len(self._senders) - len(self._flights)
+        left = waiting + due - starting * rules.events
+        while left > 0 and self.gate.has_room(self._settings.background, starting):
+            left -= rules.events
+            starting += 1
             task = asyncio.get_running_loop().create_task(self._send_until_idle())
             self._senders.add(task)
             task.add_done_callback(self._sender_ended)
@@ -237,43 +256,26 @@ class Lane:
     def _sender_ended(self, task: asyncio.Task[None]) -> None:
         self._senders.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("lane.sender_died", destination=self.destination, exc_info=error)
+            _log.error("lane.sender_died", lane=self.key, exc_info=error)
 
-    def _arm_timer(self, wait_s: float) -> None:
+    def _wake_in(self, wait_s: float) -> None:
+        """At the latest: an earlier call that was asked for stays."""
+        loop = asyncio.get_running_loop()
         if self._timer is not None:
+            if self._timer.when() <= loop.time() + wait_s:
+                return
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self.wake)
+        self._timer = loop.call_later(wait_s, self._timer_fired)
 
-    def _has_room_for_rows(self) -> bool:
-        return self._rows < ROWS_CAP and self._rows_bytes < ROWS_BYTES_CAP
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self.wake()
 
-    def _next(self) -> LaneEvent | None:
-        if self._held_by:
-            return None
-        wait_s = self._due[0][0] - self._clock.monotonic_s() if self._due else 0.0
-        if self._due and wait_s <= 0:
-            return heapq.heappop(self._due)[2]
-        if not self._queue and self._behind is not None:
-            self._refill()
-        if self._queue and self._has_room_for_rows():
-            item = self._queue.popleft()
-            if item.outgoing is not None:
-                self._queue_bytes -= len(item.outgoing.body)
-            return item
-        if self._due:
-            # The queue may have to wait for the rows: nobody else would wake a lane that is behind.
-            self._arm_timer(wait_s)
-        return None
-
-    async def _send_until_idle(self) -> None:
+    def _rules(self) -> BatchRules:
         try:
-            while (item := self._next()) is not None:
-                await self._attempt(item)
-        finally:
-            # At once, and not by the task's callback: an event that comes in between must find a place free.
-            task = asyncio.current_task()
-            assert task is not None
-            self._senders.discard(task)
+            return self._opened_sender().batch
+        except Exception:  # noqa: BLE001 - the attempt that follows meets the same error, and reports it
+            return SINGLE_EVENTS
 
     def _opened_sender(self) -> Sender:
         if self._sender is None:
@@ -281,90 +283,187 @@ class Lane:
             self._sender = self._open_sender()
         return self._sender
 
-    async def _attempt(self, item: LaneEvent) -> None:
-        assert item.outgoing is not None
-        item.started_s = self._clock.monotonic_s()
-        now_ms = self._clock.now_ms()
-        if item.attempts == 0:
-            item.first_attempt_at_ms = now_ms
-        else:
-            # Time in which the attempt was due and could not be made (stopped, disabled, held) expires nothing, and
-            # neither does a clock that was put forward.
-            item.first_attempt_at_ms += max(0, now_ms - item.due_at_ms)
-        item.elapsed_s = max(0, now_ms - item.first_attempt_at_ms) / 1000
-        self._in_flight.add(item)
-        try:
-            [outcome] = await self._opened_sender().send([item.outgoing])
-        except Exception as error:  # noqa: BLE001 - a sender's bug must not end the lane; it is logged and retried
-            _log.exception("destination.bug", destination=self.destination, error=type(error).__name__)
-            outcome = Outcome(Result.RETRY, "INTERNAL", f"{type(error).__name__} in the destination's own code")
-        finally:
-            self._in_flight.discard(item)
-        if not self._deleted:
-            self._conclude(item, outcome)
+    def _next_batch(self) -> list[LaneEvent] | None:
+        """What to send now. None: nothing, or not now; whoever frees the way, or a timer, wakes the lane."""
+        if self._held_by:
+            return None
+        gate = self.gate
+        if not gate.has_room(self._settings.background):
+            return None
+        if self._unrecorded + self._recording + len(self._flights) >= UNRECORDED_REQUESTS + gate.settings.concurrency:
+            return None  # recorded() wakes
+        if (wait_s := gate.wait_s()) > 0:
+            if self._queue or self._due:
+                self._wake_in(wait_s)
+            return None
+        rules = self._rules()
+        batch: list[LaneEvent] = []
+        size_bytes = 0
+        due = self._due
+        if due:
+            now_s = self._clock.monotonic_s()
+            while due and due[0][0] <= now_s and len(batch) < rules.events:
+                size_bytes += _size(due[0][2])
+                if batch and size_bytes > rules.size_bytes:
+                    return batch
+                batch.append(heapq.heappop(due)[2])
+        if not self._queue and self.feed.behind is not None:
+            self._refill()
+        queue = self._queue
+        if queue and self._ledger.has_room_for_rows and (batch or self._is_ripe(rules)):
+            while queue and len(batch) < rules.events:
+                size_bytes += _size(queue[0])
+                if batch and size_bytes > rules.size_bytes:
+                    break
+                item = queue.popleft()
+                self._queue_bytes -= _size(item)
+                self._share.remove(_size(item))
+                batch.append(item)
+        if batch:
+            return batch
+        if due:
+            # The queue may have to wait for the rows: nobody else would wake a lane that is behind.
+            self._wake_in(due[0][0] - self._clock.monotonic_s())
+        return None
 
-    def _conclude(self, item: LaneEvent, outcome: Outcome) -> None:
-        assert item.outgoing is not None
-        item.attempts += 1
-        if outcome.result is not Result.DELIVERED:
+    def _is_ripe(self, rules: BatchRules) -> bool:
+        """Whether the queue holds a full batch, or its first event has waited for long enough."""
+        if rules.wait_s <= 0 or len(self._queue) >= rules.events or self._queue_bytes >= rules.size_bytes:
+            return True
+        left_s = self._queue[0].queued_s + rules.wait_s - self._clock.monotonic_s()
+        if left_s <= 0 or self.feed.behind is not None:
+            return True
+        self._wake_in(left_s)
+        return False
+
+    def _expire(self) -> None:
+        """Behind a circuit that has stayed open for the whole window: what has waited for that long has failed.
+
+        Events that were never attempted count from when they were received, at most from when the circuit opened.
+        """
+        opened_at_s = self.gate.breaker.opened_at_s
+        window_s = self._settings.policy.window_s
+        if opened_at_s is None or self._clock.monotonic_s() - opened_at_s < window_s:
+            return
+        before_ms = self._clock.now_ms() - int(window_s * 1000)
+        reason = self.gate.last_reason
+        while self._queue and self._queue[0].received_at_ms <= before_ms:
+            item = self._queue.popleft()
+            self._queue_bytes -= _size(item)
+            self._share.remove(_size(item))
+            self._fail(item, reason, None)
+        now_s = self._clock.monotonic_s()
+        if now_s - self._rows_expired_at_s < EXPIRE_EVERY_S:
+            return
+        self._rows_expired_at_s = now_s
+        kept = []
+        for entry in self._due:
+            item = entry[2]
+            if entry[0] <= now_s and item.first_attempt_at_ms + self._held_up_ms(item) <= before_ms:
+                self._fail(item, item.reason or reason, None)
+            else:
+                kept.append(entry)
+        heapq.heapify(kept)
+        self._due = kept
+
+    def _held_up_ms(self, item: LaneEvent) -> int:
+        """For how long the item has been due and could not be sent, other than for an open circuit: stopped, disabled,
+        held, rate-limited. That, and a clock that was put forward, expires nothing."""
+        late_ms = self._clock.now_ms() - item.due_at_ms
+        if late_ms <= 0:
+            return 0
+        now_s = self._clock.monotonic_s()
+        return max(0, late_ms - int(self.gate.breaker.open_time_s(now_s - late_ms / 1000, now_s) * 1000))
+
+    # -- sending -------------------------------------------------------------------------------------------------
+
+    async def _send_until_idle(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                await self._attempt(batch)
+                if self._queue and len(self._senders) < self.gate.concurrency.limit and not self._held_by:
+                    self._spawn()  # the limit may have grown
+        finally:
+            # At once, and not by the task's callback: an event that comes in between must find a place free.
+            task = asyncio.current_task()
+            assert task is not None
+            self._senders.discard(task)
+
+    async def _attempt(self, batch: list[LaneEvent]) -> None:
+        now_ms = self._clock.now_ms()
+        events: list[OutgoingEvent] = []
+        for item in batch:
+            if item.attempts == 0:
+                item.first_attempt_at_ms = now_ms
+            else:
+                item.first_attempt_at_ms += self._held_up_ms(item)
+            item.elapsed_s = max(0, now_ms - item.first_attempt_at_ms) / 1000
+            assert item.outgoing is not None
+            events.append(item.outgoing)
+        flight = _Flight(batch, self._clock.monotonic_s())
+        self._flights.add(flight)
+        background = self._settings.background
+        probe = self.gate.begin(len(batch), background)
+        try:
+            outcomes: Sequence[Outcome] = await self._opened_sender().send(events)
+            if len(outcomes) != len(batch):
+                raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} events")
+        except Exception as error:  # noqa: BLE001 - a sender's bug must not end the lane; it is logged and retried
+            _log.exception("destination.bug", destination=self.key, error=type(error).__name__)
+            detail = f"{type(error).__name__} in the destination's own code"
+            outcomes = [Outcome(Result.RETRY, "INTERNAL", detail)] * len(batch)
+        except BaseException:
+            self.gate.cancel(probe, background)
+            raise
+        finally:
+            self._flights.discard(flight)
+        took_s = self._clock.monotonic_s() - flight.started_s
+        first_attempt = batch[0].attempts == 0
+        if not self._deleted:
+            self._conclude(batch, outcomes, took_s)
+            self._unrecorded += 1
+        self.gate.end(outcomes, probe=probe, background=background, first_attempt=first_attempt, latency_s=took_s)
+
+    def _conclude(self, batch: list[LaneEvent], outcomes: Sequence[Outcome], took_s: float) -> None:
+        ledger = self._ledger
+        now_ms = self._clock.now_ms()
+        counted: set[tuple[Result, str]] = set()
+        delivered = False
+        for item, outcome in zip(batch, outcomes, strict=True):
+            item.attempts += 1
+            if outcome is DELIVERED_OUTCOME or outcome.result is Result.DELIVERED:
+                ledger.delivered(item, now_ms, starts_request=not delivered)
+                delivered = True
+                self._settle(item)
+                continue
             self._complaints.note(outcome)
-        if outcome.result is Result.RETRY:
-            elapsed_s = item.elapsed_s + self._clock.monotonic_s() - item.started_s
-            wait_s = self._settings.policy.wait_s(item.attempts, elapsed_s, self._random, outcome.retry_after_s)
-            if wait_s is not None:
-                self._put_row(item, f"{outcome.reason} {outcome.detail}".strip(), wait_s)
-                heapq.heappush(self._due, (self._clock.monotonic_s() + wait_s, next(self._sequence), item))
-                self._change()
-                return
-        source = item.outgoing.source
-        if outcome.result is Result.DELIVERED:
-            self._delivered[source] = self._delivered.get(source, 0) + 1
-        else:
-            key = LaneKey(self.destination, source, FAILED, outcome.reason or RETRIES_EXHAUSTED)
-            self._failed[key] = self._failed.get(key, 0) + 1
-        if item.has_row:
-            self._drop_row(item)
-        item.settled = True
-        item.outgoing = None
+            starts_request = (outcome.result, outcome.reason) not in counted
+            counted.add((outcome.result, outcome.reason))
+            if outcome.result is Result.RETRY:
+                wait_s = self._settings.policy.wait_s(
+                    item.attempts, item.elapsed_s + took_s, self._random, outcome.retry_after_s
+                )
+                if wait_s is not None:
+                    item.reason = outcome.reason
+                    ledger.retried(item, outcome, wait_s, starts_request=starts_request)
+                    heapq.heappush(self._due, (self._clock.monotonic_s() + wait_s, next(self._sequence), item))
+                    continue
+            ledger.failed(item, outcome.reason, outcome, starts_request=starts_request)
+            self._settle(item)
         self._change()
 
-    # -- rows and books ------------------------------------------------------------------------------------------
+    def _fail(self, item: LaneEvent, reason: str, outcome: Outcome | None) -> None:
+        self._ledger.failed(item, reason, outcome)
+        self._settle(item)
+        self._change()
 
-    def _row_key(self, item: LaneEvent) -> tuple[str, str, str, int]:
-        return (self.destination, "", self.partition, item.place)
+    def _settle(self, item: LaneEvent) -> None:
+        if item.has_row:
+            self._ledger.drop_row(item)
+        item.settled = True
+        item.outgoing = None
 
-    def _put_row(self, item: LaneEvent, error: str, wait_s: float) -> None:
-        outgoing = item.outgoing
-        assert outgoing is not None
-        if not item.has_row:
-            self._rows += 1
-            self._rows_bytes += len(outgoing.body)
-        item.has_row = item.settled = True
-        item.due_at_ms = self._clock.now_ms() + int(wait_s * 1000)
-        self._row_changes[self._row_key(item)] = RetryRow(
-            destination=self.destination,
-            subscription="",
-            partition=self.partition,
-            place=item.place,
-            message_id=outgoing.message_id,
-            source=outgoing.source,
-            type=outgoing.type,
-            name=outgoing.name,
-            received_at_ms=item.received_at_ms,
-            attempts=item.attempts,
-            first_attempt_at_ms=item.first_attempt_at_ms,
-            due_at_ms=item.due_at_ms,
-            last_error=error.encode("utf-8", "replace").decode(),
-            resume_stage=SEND,
-            event=outgoing.body,
-        )
-
-    def _drop_row(self, item: LaneEvent) -> None:
-        assert item.outgoing is not None
-        self._rows -= 1
-        self._rows_bytes -= len(item.outgoing.body)
-        self._row_changes[self._row_key(item)] = None
-        item.has_row = False
+    # -- the commit ----------------------------------------------------------------------------------------------
 
     def _change(self) -> None:
         if not self._changed:
@@ -377,48 +476,52 @@ class Lane:
         if self._deleted:
             return
         now_s = self._clock.monotonic_s()
-        for item in self._in_flight:
-            if not item.has_row and now_s - item.started_s > ROW_AFTER_S:
-                self._put_row(item, "attempt under way", 0)
-        for source, count in self._delivered.items():
-            key = LaneKey(self.destination, source, DELIVERED, "")
-            changes.lane_books[key] = changes.lane_books.get(key, 0) + count
-        for key, count in self._failed.items():
-            changes.lane_books[key] = changes.lane_books.get(key, 0) + count
-        self._delivered = {}
-        self._failed = {}
-        changes.rows.update(self._row_changes)
-        self._row_changes = {}
+        for flight in self._flights:
+            if flight.is_long(now_s):
+                for item in flight.items:
+                    if not item.has_row:
+                        self._ledger.put_row(item, "attempt under way", 0)
+        self._ledger.collect(changes)
+        self._recording += self._unrecorded
+        self._unrecorded = 0
         while self._window and self._window[0].settled:
             self._window.popleft()
         state = self._state()
         if state != self._persisted:
-            changes.lanes[self.destination, self.partition] = state
+            changes.lanes[self.key, self.partition] = state
             self._persisted = state
+
+    def recorded(self) -> None:
+        """What was collected is on disk."""
+        waited = self._recording >= UNRECORDED_REQUESTS
+        self._recording = 0
+        if waited:
+            self.wake()
 
     @property
     def watching(self) -> bool:
         """Whether the next commit should look at the lane again although nothing has been reported: an attempt is
         under way that may need a row."""
-        return any(not item.has_row for item in self._in_flight)
+        return any(not item.has_row for flight in self._flights for item in flight.items)
 
     def _state(self) -> LaneState | None:
         """The mark and what is settled above it; None when the lane follows the dispatched position."""
+        behind, skip = self.feed.behind, self.feed.skip
         settled = settled_runs(self._window)
         if self._window:
             mark = self._window[0].place
             above = self._window[-1].place
-        elif self._behind is not None:
-            mark = place_of(self._behind, 0)
-            if self._skip is not None:
+        elif behind is not None:
+            mark = place_of(behind, 0)
+            if skip is not None:
                 # Nothing has been read since the restart: the mark may lie within the envelope, and must not fall.
-                mark = max(mark, self._skip.mark)
+                mark = max(mark, skip.mark)
             above = mark
         else:
             return None
-        if self._behind is not None and self._skip is not None:
-            settled += [run for run in self._skip.settled if run[1] > above]
-        return LaneState(self.destination, self.partition, mark, tuple(settled))
+        if behind is not None and skip is not None:
+            settled += [run for run in skip.settled if run[1] > above]
+        return LaneState(self.key, self.partition, mark, tuple(settled))
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
@@ -433,6 +536,10 @@ class Lane:
         self._held_by.discard(reason)
         self.wake()
 
+    @property
+    def held_by(self) -> frozenset[str]:
+        return frozenset(self._held_by)
+
     def replace_sender(self, open_sender: Callable[[], Sender]) -> None:
         """Use these settings from the next attempt on. A lane without a sender sends nothing."""
         self._open_sender = open_sender
@@ -443,40 +550,27 @@ class Lane:
     def delete(self, changes: Changes) -> None:
         """The destination is gone: everything that was pending is counted as failed, in the same commit."""
         self.collect(changes)
-        pending, rows = self._pending_by_source()
-        for source, count in pending.items():
-            key = LaneKey(self.destination, source, FAILED, DESTINATION_DELETED)
-            changes.lane_books[key] = changes.lane_books.get(key, 0) + count
-        for item in rows:
-            changes.rows[self._row_key(item)] = None
-        changes.lanes[self.destination, self.partition] = None
-        self.hold("deleted")
-        self._deleted = True
-        self._close_reader()
-        for task in self._senders:
-            task.cancel()
-
-    def _pending_by_source(self) -> tuple[dict[str, int], list[LaneEvent]]:
-        """What is neither delivered nor failed: by source, and the events among them that have rows."""
-        rows = [item for _, _, item in self._due] + [item for item in self._in_flight if item.has_row]
-        waiting = rows + [item for item in self._window if not item.settled]
-        counts: dict[str, int] = {}
+        waiting = [item for _, _, item in self._due]
+        waiting += [item for flight in self._flights for item in flight.items if item.has_row]
+        rows = list(waiting)
+        waiting += [item for item in self._window if not item.settled]
+        pending = self.feed.remaining()
         for item in waiting:
             if item.outgoing is not None:
-                counts[item.outgoing.source] = counts.get(item.outgoing.source, 0) + 1
-        if self._behind is not None:
-            reader = self._open_reader(self._behind)
-            stop = self._dispatched()
-            while reader.position < stop:
-                before = reader.position
-                for placed in reader.read(READ_BYTES, stop):
-                    for place, event in self._own_events(placed):
-                        if self._skip is None or not self._skip.is_settled(place):
-                            counts[event.source] = counts.get(event.source, 0) + 1
-                if reader.position == before:
-                    break
-            reader.close()
-        return counts, rows
+                pending[item.outgoing.source] = pending.get(item.outgoing.source, 0) + 1
+        for source, count in pending.items():
+            self._ledger.cancelled(source, count)
+        for item in rows:
+            if item.has_row:
+                self._ledger.drop_row(item)
+        self._ledger.collect(changes)
+        changes.lanes[self.key, self.partition] = None
+        self.hold("deleted")
+        self._deleted = True
+        self.feed.close()
+        self._share.close()
+        for task in self._senders:
+            task.cancel()
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the attempts under way, then cancel what is left of them (they stay pending)."""
@@ -488,11 +582,20 @@ class Lane:
         await asyncio.gather(*self._senders, return_exceptions=True)
 
     async def close(self) -> None:
-        self._close_reader()
+        self.feed.close()
         for sender in [*self._retired, *([self._sender] if self._sender is not None else [])]:
             await sender.close()
 
     @property
+    def is_idle(self) -> bool:
+        """Nothing queued, under way or waiting for a retry."""
+        return not self._queue and not self._flights and not self._due and not self._window
+
+    @property
     def pending_in_memory(self) -> int:
         """Events queued, in flight or waiting, for the metrics."""
-        return len(self._queue) + len(self._in_flight) + len(self._due)
+        return len(self._queue) + sum(len(flight.items) for flight in self._flights) + len(self._due)
+
+
+def _size(item: LaneEvent) -> int:
+    return len(item.outgoing.body) if item.outgoing is not None else 0

@@ -11,7 +11,8 @@ from trunkline.destinations.kit import OutgoingEvent
 
 class LaneEvent(msgspec.Struct, eq=False, gc=False):
     """One event on its way through a lane. ``settled`` speaks of the window only; ``elapsed_s`` is how much of the
-    time for retries had gone by when the last attempt began."""
+    time for retries had gone by when the last attempt began; ``queued_s`` when it came to the lane; ``reason`` why its
+    last attempt failed."""
 
     place: int
     outgoing: OutgoingEvent | None
@@ -20,9 +21,10 @@ class LaneEvent(msgspec.Struct, eq=False, gc=False):
     first_attempt_at_ms: int = 0
     due_at_ms: int = 0
     elapsed_s: float = 0.0
-    started_s: float = 0.0
+    queued_s: float = 0.0
     settled: bool = False
     has_row: bool = False
+    reason: str = ""
 
 
 def settled_runs(window: Iterable[LaneEvent]) -> list[tuple[int, int]]:

@@ -64,7 +64,7 @@ class IngestedChunk(msgspec.Struct, array_like=True, gc=False):
 
 
 class AcceptedEvent(msgspec.Struct, array_like=True, gc=False):
-    """One survivor of the source stage."""
+    """One survivor of the source stage. ``app_version`` is its ``context.app.version``, if that is a text."""
 
     source: str
     received_at_ms: int
@@ -72,6 +72,7 @@ class AcceptedEvent(msgspec.Struct, array_like=True, gc=False):
     type: str
     name: str
     body: bytes
+    app_version: str = ""
 
 
 class Delta(msgspec.Struct, array_like=True, gc=False):
@@ -86,6 +87,7 @@ class Delta(msgspec.Struct, array_like=True, gc=False):
     outcome: str
     reason: str
     count: int
+    app_version: str = ""
 
 
 class Envelope(msgspec.Struct, array_like=True, gc=False):

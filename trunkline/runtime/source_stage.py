@@ -17,6 +17,7 @@ from trunkline.log.records import (
     decode_chunk,
 )
 from trunkline.pipeline.stages import Candidate, run_source_stages
+from trunkline.spec.app_version import app_version_of
 from trunkline.spec.outcomes import ACCEPTED, DUPLICATE, FAILED_ON_INGEST, OBJECT
 from trunkline.state.base import MAX_SURVIVORS
 
@@ -28,7 +29,8 @@ RANGE_EVENTS: Final = 500
 
 _READ_BYTES: Final = 1 << 20
 
-Counts = dict[tuple[str, str, str, str, str], int]
+Counts = dict[tuple[str, str, str, str, str, str], int]
+"""By source, type, name, outcome, reason and app version."""
 
 
 class RangeReader:
@@ -75,9 +77,9 @@ class SourceStage:
         objects: list[AcceptedEvent] = []
         for _, chunk in taken:
             for rejection in chunk.rejections:
-                _add(counts, (chunk.source, rejection.type, "", FAILED_ON_INGEST, rejection.code))
+                _add(counts, (chunk.source, rejection.type, "", FAILED_ON_INGEST, rejection.code, ""))
             for body in chunk.objects:
-                _add(counts, (chunk.source, OBJECT, "", OBJECT, ""))
+                _add(counts, (chunk.source, OBJECT, "", OBJECT, "", ""))
                 objects.append(AcceptedEvent(chunk.source, chunk.received_at_ms, "", OBJECT, "", body))
             for event in chunk.events:
                 candidates.append(Candidate(chunk, event))
@@ -86,14 +88,14 @@ class SourceStage:
         survivors: list[AcceptedEvent] = []
         for candidate in candidates:
             event, source = candidate.event, candidate.chunk.source
+            version = app_version_of(event.body)
             if candidate.reason is not None:
-                _add(counts, (source, event.type, event.name, candidate.outcome, candidate.reason))
+                _add(counts, (source, event.type, event.name, candidate.outcome, candidate.reason, version))
                 continue
-            _add(counts, (source, event.type, event.name, ACCEPTED, ""))
+            _add(counts, (source, event.type, event.name, ACCEPTED, "", version))
+            received_at_ms = candidate.chunk.received_at_ms
             survivors.append(
-                AcceptedEvent(
-                    source, candidate.chunk.received_at_ms, event.message_id, event.type, event.name, event.body
-                )
+                AcceptedEvent(source, received_at_ms, event.message_id, event.type, event.name, event.body, version)
             )
         return Envelope(
             version=RECORD_VERSION,
@@ -106,7 +108,7 @@ class SourceStage:
             survivors=survivors + objects,
             dedupe_keys=b"".join(self._keys),
             dedupe_times_ms=self._times_ms,
-            deltas=[Delta(*key, count) for key, count in counts.items()],
+            deltas=[Delta(*key[:5], count, key[5]) for key, count in counts.items()],
         )
 
     def _discard_duplicates(self, candidates: Sequence[Candidate]) -> None:
@@ -126,5 +128,5 @@ class SourceStage:
                 candidate.reason = DUPLICATE
 
 
-def _add(counts: Counts, key: tuple[str, str, str, str, str]) -> None:
+def _add(counts: Counts, key: tuple[str, str, str, str, str, str]) -> None:
     counts[key] = counts.get(key, 0) + 1

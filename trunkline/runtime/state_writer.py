@@ -41,7 +41,7 @@ class StateWriter:
         self._lanes: set[Lane] = set()
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._failed: Changes | None = None
+        self._failed: tuple[Changes, list[Lane]] | None = None
         self._stopping = False
         self._abandoned = False
         self._stalled = False
@@ -91,15 +91,15 @@ class StateWriter:
             if self._abandoned:
                 return False
             try:
-                if self._failed is not None and not await self._write(self._failed):
+                if self._failed is not None and not await self._write(*self._failed):
                     return False
-                return await self._write(self._gather())
+                return await self._write(*self._gather())
             except BaseException:
                 self._abandoned = True
                 raise
 
-    def _gather(self) -> Changes:
-        """Everything up to this moment, taken without yielding to the loop: one consistent state."""
+    def _gather(self) -> tuple[Changes, list[Lane]]:
+        """Everything up to this moment, taken without yielding to the loop: one consistent state. And whose it is."""
         changes, self.changes = self.changes, Changes()
         lanes, self._lanes = self._lanes, set()
         for lane in lanes:
@@ -108,9 +108,9 @@ class StateWriter:
                 self._lanes.add(lane)
         if self._lanes:
             asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._wanted.set)
-        return changes
+        return changes, list(lanes)
 
-    async def _write(self, changes: Changes) -> bool:
+    async def _write(self, changes: Changes, lanes: list[Lane]) -> bool:
         if changes.empty:
             return True
         loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class StateWriter:
             if self._failed is None:
                 _log.error("state.commit_failed", error=str(error))
                 self._on_trouble(True)
-            self._failed = changes
+            self._failed = (changes, lanes)
             return False
         finally:
             stall.cancel()
@@ -132,6 +132,8 @@ class StateWriter:
             self._stalled = False
             self._on_trouble(False)
         self._on_committed(changes)
+        for lane in lanes:
+            lane.recorded()
         return True
 
     def _stalls(self) -> None:

@@ -15,8 +15,11 @@ import structlog
 from trunkline.clock import Clock
 from trunkline.dedupe import DedupeError, DedupeIndex
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
-from trunkline.delivery.dispatch import Dispatcher
+from trunkline.delivery.budget import MemoryBudget
+from trunkline.delivery.dispatch import DeliveryDefaults, Dispatcher
 from trunkline.delivery.egress import EgressPolicy
+from trunkline.delivery.feed import Feed
+from trunkline.delivery.gate import Gate, GateSettings
 from trunkline.delivery.http import GuardedClient
 from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.destinations.kit import Sender, Surroundings
@@ -30,7 +33,7 @@ from trunkline.runtime.source_stage import SHARED_GROUP, RangeReader, SourceStag
 from trunkline.runtime.state_writer import StateWriter
 from trunkline.runtime.wake import Waiter
 from trunkline.settings import Settings
-from trunkline.state.base import Changes, SourceKey, StateStore, position_of
+from trunkline.state.base import Changes, RecordCounts, RecordKey, SourceKey, StateStore, position_of
 from trunkline.workspace.errors import WorkspaceError
 from trunkline.workspace.model import Destination, Snapshot
 
@@ -88,7 +91,15 @@ class Worker:
         self._epoch = state.epochs.get(PARTITION, 0)
         self._policy = EgressPolicy()
         self._client = GuardedClient(lambda: self._policy, timeout_s=parts.settings.send_timeout_s)
-        self._dispatcher = Dispatcher(self._make_lane, self._sender_factory, self._committed_accepted)
+        self._random = SystemRandom()
+        self._budget = MemoryBudget(parts.settings.lane_memory_bytes)
+        self._dispatcher = Dispatcher(
+            self._make_lane,
+            self._sender_factory,
+            self._open_reader,
+            self._committed_accepted,
+            DeliveryDefaults(parts.settings.lane_concurrency),
+        )
         self._snapshot: Snapshot | None = None
         self._committed_marks = {key: lane.mark for key, lane in state.lanes.items()}
         self._keys_unrecorded = False
@@ -285,9 +296,13 @@ class Worker:
             self._cursors[envelope.partition] = envelope.stop
             changes.source_cursors[envelope.partition, SHARED_GROUP] = envelope.stop
             changes.accepted[PARTITION] = placed.next_position
+            minute = self._parts.clock.now_ms() // 60_000
             for delta in envelope.deltas:
                 key = SourceKey(delta.source, delta.type, delta.name, delta.outcome, delta.reason)
                 changes.source_books[key] = changes.source_books.get(key, 0) + delta.count
+                kind = (delta.type, delta.name, delta.app_version, delta.outcome, delta.reason)
+                record = RecordKey(minute, "", delta.source, "", *kind)
+                changes.record.setdefault(record, RecordCounts()).events += delta.count
                 totals = self._totals.setdefault(delta.source, {})
                 totals[delta.outcome] = totals.get(delta.outcome, 0) + delta.count
             self._dispatcher.dispatch(placed)
@@ -330,16 +345,17 @@ class Worker:
         self._writer.want()
         _log.info("workspace.active", version=snapshot.version, destinations=len(snapshot.destinations))
 
-    def _make_lane(self, slug: str) -> Lane:
+    def _make_lane(self, slug: str, feed: Feed) -> Lane:
         lane = Lane(
             slug,
             PARTITION,
-            open_reader=self._open_reader,
-            dispatched=lambda: self._dispatcher.position,
+            feed=feed,
+            gate=Gate(self._parts.clock, self._random, GateSettings(self._parts.settings.lane_concurrency)),
+            share=self._budget.share(slug),
             on_change=self._writer.touch,
             clock=self._parts.clock,
-            random=SystemRandom(),
-            settings=LaneSettings(concurrency=self._parts.settings.lane_concurrency),
+            random=self._random,
+            settings=LaneSettings(),
         )
         if self._state_trouble:
             lane.hold(STATE_TROUBLE)

@@ -9,10 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from unittest.mock import patch
 
-from trunkline.clock import SystemClock
+from trunkline.clock import Clock, SystemClock
+from trunkline.delivery import feed as feed_module
 from trunkline.delivery import lane as lane_module
+from trunkline.delivery import ledger as ledger_module
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
-from trunkline.delivery.dispatch import Dispatcher
+from trunkline.delivery.breaker import BreakerSettings
+from trunkline.delivery.budget import MemoryBudget
+from trunkline.delivery.dispatch import DeliveryDefaults, Dispatcher
+from trunkline.delivery.feed import Feed
+from trunkline.delivery.gate import Gate, GateSettings
 from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import DELIVERED_OUTCOME, SINGLE_EVENTS, Outcome, OutgoingEvent, Result, Sender
@@ -25,6 +31,7 @@ from trunkline.testing.memory_state import MemoryStateStore
 from trunkline.workspace.model import Destination, Snapshot, Source
 
 QUICK = RetryPolicy(first_wait_s=0.001, growth=1.0, longest_wait_s=0.002, max_attempts=1000)
+NEVER_OPENS = BreakerSettings(least_outcomes=1 << 60)
 RETRY = Outcome(Result.RETRY, "503")
 FAILED = Outcome(Result.FAILED, "400")
 HANG = None
@@ -53,9 +60,9 @@ def tight_lanes(queue_events: int = 10_000, rows: int = 10_000, row_after_s: flo
     """Lanes that fall behind, hit their cap and make rows sooner than in life."""
     with (
         patch.object(lane_module, "QUEUE_EVENTS", queue_events),
-        patch.object(lane_module, "ROWS_CAP", rows),
+        patch.object(ledger_module, "ROWS_CAP", rows),
         patch.object(lane_module, "ROW_AFTER_S", row_after_s),
-        patch.object(lane_module, "READ_BYTES", 200),
+        patch.object(feed_module, "READ_BYTES", 200),
     ):
         yield
 
@@ -87,7 +94,11 @@ class World:
         kafka_like: bool = False,
         policy: RetryPolicy = QUICK,
         seed: int = 0,
+        clock: Clock | None = None,
+        breaker: BreakerSettings = NEVER_OPENS,
     ) -> None:
+        self._breaker = breaker
+        self.clock = clock or SystemClock()
         self.log = MemoryLog(kafka_like=kafka_like, seed=seed)
         self.log.duplicates = False
         self.store = MemoryStateStore()
@@ -99,7 +110,7 @@ class World:
         self._answer = answer
         self._let_go = asyncio.Event()
         self._hanging = 0
-        self._settings = LaneSettings(concurrency=concurrency, policy=policy)
+        self._defaults = DeliveryDefaults(concurrency, policy)
         self._random = Random(seed)
         self._appender = self.log.appender(ACCEPTED, "0")
         self._ingested = 0
@@ -112,8 +123,13 @@ class World:
         state = self.store.read()
         self.changes = Changes()
         self.connections = Connections(state.intervals)
+        self._budget = MemoryBudget(1 << 28)
         self.dispatcher = Dispatcher(
-            self._make_lane, lambda d: lambda: self._sender(d.slug), state.accepted.get("0", 0)
+            self._make_lane,
+            lambda d: lambda: self._sender(d.slug),
+            lambda position: EnvelopeReader(self.log.reader(ACCEPTED, "0", position)),
+            state.accepted.get("0", 0),
+            self._defaults,
         )
         slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
         slugs |= {slug for slug, _ in state.lanes} | {slug for slug, _ in state.row_counts}
@@ -124,16 +140,17 @@ class World:
     def _sender(self, slug: str) -> Sender:
         return ScriptedSender(self, slug)
 
-    def _make_lane(self, slug: str) -> Lane:
+    def _make_lane(self, slug: str, feed: Feed) -> Lane:
         return Lane(
             slug,
             "0",
-            open_reader=lambda position: EnvelopeReader(self.log.reader(ACCEPTED, "0", position)),
-            dispatched=lambda: self.dispatcher.position,
+            feed=feed,
+            gate=Gate(self.clock, self._random, GateSettings(self._defaults.concurrency), self._breaker),
+            share=self._budget.share(slug),
             on_change=lambda lane: None,
-            clock=SystemClock(),
+            clock=self.clock,
             random=self._random,
-            settings=self._settings,
+            settings=LaneSettings(self._defaults.policy),
         )
 
     def activate(self, snapshot: Snapshot) -> None:
@@ -171,6 +188,8 @@ class World:
         for lane in self.dispatcher.lanes.values():
             lane.collect(changes)
         self.store.commit(changes)
+        for lane in self.dispatcher.lanes.values():
+            lane.recorded()
         self.unrecorded = 0
 
     def crash(self) -> None:
@@ -190,7 +209,7 @@ class World:
             self._dispatch(placed)
 
     def in_flight(self) -> int:
-        return sum(len(lane._in_flight) for lane in self.dispatcher.lanes.values())
+        return sum(len(flight.items) for lane in self.dispatcher.lanes.values() for flight in lane._flights)
 
     # -- the destinations' part ------------------------------------------------------------------------------------
 

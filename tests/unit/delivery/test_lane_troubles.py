@@ -11,7 +11,6 @@ import pytest
 from tests.unit.delivery.lane_world import RETRY, World, snapshot_of, tight_lanes
 from trunkline.clock import SystemClock
 from trunkline.delivery import lane as lane_module
-from trunkline.delivery.lane import Lane
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import DELIVERED_OUTCOME, Outcome, Sender
 from trunkline.log.base import LogError, Record
@@ -42,17 +41,6 @@ class ShiftedClock(SystemClock):
 
     def now_ms(self) -> int:
         return super().now_ms() + int(self.shift_s * 1000)
-
-
-class ClockedWorld(World):
-    """A world whose lanes go by a clock of the test's."""
-
-    clock = ShiftedClock()
-
-    def _make_lane(self, slug: str) -> Lane:
-        lane = super()._make_lane(slug)
-        lane._clock = self.clock
-        return lane
 
 
 class UnopenableWorld(World):
@@ -119,13 +107,13 @@ def test_a_lane_reads_much_that_is_not_its_own_in_slices() -> None:
         with tight_lanes():
             lane = world.dispatcher.lanes["hook"]
             lane.hold("test")
-            lane._behind = world.dispatcher.position
+            lane.feed.behind = world.dispatcher.position
             for number in range(200):
                 world.append(("app", f"a{number}"))
             world.append(("web", "mine"))
             lane.release("test")
-            assert lane._behind is not None
-            assert lane._behind < world.dispatcher.position - 100
+            assert lane.feed.behind is not None
+            assert lane.feed.behind < world.dispatcher.position - 100
             await world.settle()
         assert world.finals["hook", "mine"] == 1
         await world.close()
@@ -142,8 +130,8 @@ def test_time_in_which_no_attempt_could_be_made_expires_nothing(restart: bool) -
         return RETRY if before < 5 else DELIVERED_OUTCOME
 
     async def test() -> None:
-        world = ClockedWorld(fails_five_times, policy=policy)
-        world.clock = ShiftedClock()
+        clock = ShiftedClock()
+        world = World(fails_five_times, policy=policy, clock=clock)
         world.activate(ONE)
         world.append(("web", "m"))
         await until(lambda: world.attempts["hook", "m"] >= 2)
@@ -151,7 +139,7 @@ def test_time_in_which_no_attempt_could_be_made_expires_nothing(restart: bool) -
         world.dispatcher.lanes["hook"].hold("test")
         await world.ticks(3)
         world.commit()
-        world.clock.shift_s += 24 * HOUR_S
+        clock.shift_s += 24 * HOUR_S
         if restart:
             world.crash()
         else:
@@ -167,12 +155,12 @@ def test_a_clock_that_is_put_back_ends_no_retries_and_loses_nothing() -> None:
     policy = RetryPolicy(first_wait_s=0.001, growth=1.0, longest_wait_s=0.002, max_attempts=4)
 
     async def test() -> None:
-        world = ClockedWorld(lambda destination, message_id, before: RETRY, policy=policy)
-        world.clock = ShiftedClock()
+        clock = ShiftedClock()
+        world = World(lambda destination, message_id, before: RETRY, policy=policy, clock=clock)
         world.activate(ONE)
         world.append(("web", "m"))
         await until(lambda: world.attempts["hook", "m"] >= 1)
-        world.clock.shift_s -= 24 * HOUR_S
+        clock.shift_s -= 24 * HOUR_S
         lane = world.dispatcher.lanes["hook"]
         for _ in range(1000):
             if not lane._due and world.attempts["hook", "m"] >= 4:

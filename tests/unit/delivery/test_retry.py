@@ -5,23 +5,29 @@ from __future__ import annotations
 import itertools
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trunkline.delivery.retry import RetryPolicy
+from trunkline.delivery.retry import ATTEMPTS_BOUNDS, WINDOW_BOUNDS_S, RetryPolicy
 
 POLICY = RetryPolicy()
 FOUR_HOURS_S = 4 * 3600.0
 
 
-def attempt_times(random: Random, retry_after_s: list[float | None] | None = None, took_s: float = 0.0) -> list[float]:
+def attempt_times(
+    random: Random,
+    retry_after_s: list[float | None] | None = None,
+    took_s: float = 0.0,
+    policy: RetryPolicy = POLICY,
+) -> list[float]:
     """When each attempt at an event that always fails begins, in seconds from the first."""
     times = [0.0]
     now_s = 0.0
     wishes = iter(retry_after_s or [])
     while True:
         now_s += took_s
-        wait_s = POLICY.wait_s(len(times), now_s, random, next(wishes, None))
+        wait_s = policy.wait_s(len(times), now_s, random, next(wishes, None))
         if wait_s is None:
             return times
         assert wait_s >= 0
@@ -77,3 +83,110 @@ def test_retry_after_lengthens_a_wait_and_never_shortens_it(
 @given(st.integers(), st.integers(1, 20), st.floats(FOUR_HOURS_S, 100 * FOUR_HOURS_S))
 def test_after_four_hours_it_is_over(seed: int, attempts: int, elapsed_s: float) -> None:
     assert POLICY.wait_s(attempts, elapsed_s, Random(seed)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_million_random_runs_keep_the_bounds() -> None:
+    """Written without the comforts of the others: it is ten million calls."""
+    wait_s = POLICY.wait_s
+    attempts_seen: set[int] = set()
+    earliest_end_s, latest_end_s = FOUR_HOURS_S, 0.0
+    shortest_first_s, longest_first_s = FOUR_HOURS_S, 0.0
+    longest_before_last_s = 0.0
+    fourths_s = 0.0
+    for seed in range(10):
+        random = Random(seed)
+        for _ in range(100_000):
+            now_s = wait_s(1, 0.0, random)
+            assert now_s is not None
+            if now_s < shortest_first_s:
+                shortest_first_s = now_s
+            if now_s > longest_first_s:
+                longest_first_s = now_s
+            attempts = 2
+            last_s = before_s = 0.0
+            while (next_s := wait_s(attempts, now_s, random)) is not None:
+                before_s, last_s = last_s, next_s
+                now_s += next_s
+                attempts += 1
+                if attempts == 4:
+                    fourths_s += now_s
+                if before_s > longest_before_last_s:
+                    longest_before_last_s = before_s
+            attempts_seen.add(attempts)
+            if now_s < earliest_end_s:
+                earliest_end_s = now_s
+            if now_s > latest_end_s:
+                latest_end_s = now_s
+    assert attempts_seen <= {9, 10}
+    assert 1.0 <= shortest_first_s < 1.001
+    assert 2.999 < longest_first_s <= 3.0
+    assert longest_before_last_s <= 90 * 60
+    assert earliest_end_s >= FOUR_HOURS_S - 15 * 60
+    assert latest_end_s <= FOUR_HOURS_S
+    assert fourths_s / 1_000_000 < 60
+
+
+def test_the_default_is_what_none_asks_for() -> None:
+    assert RetryPolicy.bounded(None, None) == RetryPolicy()
+    assert RetryPolicy.bounded(FOUR_HOURS_S, None) == RetryPolicy()
+    assert RetryPolicy.bounded(None, 10) == RetryPolicy()
+
+
+@pytest.mark.parametrize(
+    ("window_s", "attempts", "means_s"),
+    [
+        (60, 5, (2, 11.1, 22.5, 22.5)),
+        (3600, 3, (787.5, 2700)),
+        (FOUR_HOURS_S, 2, (13950,)),
+        (FOUR_HOURS_S, 3, (3150, 10800)),
+        (FOUR_HOURS_S, 5, (286, 2864, 5400, 5400)),
+        (FOUR_HOURS_S, 7, (2.8, 28, 284, 2836, 5400, 5400)),
+        (24 * 3600, 8, (2, 19.2, 184, 1765, 16932, 32400, 32400)),
+    ],
+)
+def test_waits_of_other_windows(window_s: float, attempts: int, means_s: tuple[float, ...]) -> None:
+    policy = RetryPolicy.bounded(window_s, attempts)
+    means = [
+        min(policy.first_wait_s * policy.growth**step, policy.longest_wait_s) for step in range(policy.max_attempts - 1)
+    ]
+    assert means == pytest.approx(means_s, rel=0.02)
+
+
+@settings(max_examples=500)
+@given(
+    st.integers(),
+    st.none() | st.floats(*WINDOW_BOUNDS_S),
+    st.none() | st.integers(*ATTEMPTS_BOUNDS),
+    st.floats(0, 30),
+)
+def test_other_windows_keep_their_bounds(
+    seed: int, window_s: float | None, attempts: int | None, took_s: float
+) -> None:
+    policy = RetryPolicy.bounded(window_s, attempts)
+    window_s, attempts = window_s or FOUR_HOURS_S, attempts or 10
+    assert (policy.window_s, policy.max_attempts) == (window_s, attempts)
+    times = attempt_times(Random(seed), policy=policy)
+    assert 2 * attempts / 3 <= len(times) <= attempts
+    assert times[-1] <= window_s
+    if attempts > 1:
+        assert times[-1] >= window_s * 15 / 16 - 0.001, "the last lies near the end"
+        assert times[1] >= 1
+    waits = [after - before for before, after in itertools.pairwise(times)]
+    assert all(wait <= policy.longest_wait_s + 0.001 for wait in waits[:-1])
+    slow = attempt_times(Random(seed), took_s=took_s, policy=policy)
+    assert len(slow) <= attempts
+    assert slow[-1] <= window_s
+
+
+@pytest.mark.parametrize("window_s", [59.9, 0, -1, 24 * 3600 + 1, float("nan"), float("inf")])
+def test_windows_out_of_bounds_are_refused(window_s: float) -> None:
+    with pytest.raises(ValueError, match="give 60 to 86400 seconds"):
+        RetryPolicy.bounded(window_s, None)
+
+
+@pytest.mark.parametrize("attempts", [0, -1, 21])
+def test_attempts_out_of_bounds_are_refused(attempts: int) -> None:
+    with pytest.raises(ValueError, match="give 1 to 20"):
+        RetryPolicy.bounded(None, attempts)

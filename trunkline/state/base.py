@@ -15,7 +15,7 @@ Errors::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -178,6 +178,15 @@ class RecordCounts:
         self.requests += other.requests
 
 
+class RecordRow(NamedTuple):
+    """A row of the delivery record as it is read. ``grain_minutes`` is 1, or 60 for what was summed up: ``key.minute``
+    is the first minute of the hour then."""
+
+    key: RecordKey
+    counts: RecordCounts
+    grain_minutes: int
+
+
 class LatencyKey(NamedTuple):
     """Events delivered in a minute by how long they took from receivedAt: the bucket's upper bound is
     ``2 ** (bucket / 2)`` ms."""
@@ -256,6 +265,19 @@ class BulkRow:
         return (self.destination, self.partition, self.place)
 
 
+NAMES_PER_SOURCE: Final = 1000
+"""So many event names of a source have keys of their own in the books and the record, the rest is OTHER_NAME."""
+APP_VERSIONS_PER_SOURCE: Final = 100
+OTHER_NAME: Final = "$other"
+MINUTES_KEPT_H: Final = 48
+"""The record by minutes is so old at most, then it is summed into hours."""
+RECORD_KEPT_D: Final = 31
+"""Hours, losses and samples are so old at most."""
+ATTEMPTS_KEPT_D: Final = 7
+ATTEMPTS_PER_DESTINATION: Final = 100_000
+SAMPLES_PER_REASON: Final = 10
+
+
 @dataclass(slots=True)
 class Changes:
     """One commit."""
@@ -322,11 +344,59 @@ class State:
         return cls({}, {}, {}, {}, {}, {}, (), {}, None)
 
 
-class StateStore(Protocol):
+class DeliveryRecord(Protocol):
+    """What became of the events, told apart from the books: by time, name and reason, and single stories.
+
+    A time range holds every row that overlaps [``since_ms``, ``until_ms``): align it to minutes, or to hours beyond
+    :data:`MINUTES_KEPT_H`, where it matters. A long range is read in several steps, each of them consistent. Whoever
+    does not own the store opens a read-only one. All raise StateError.
+    """
+
+    def record(
+        self, since_ms: int, until_ms: int, *, destination: str | None = None, source: str | None = None
+    ) -> Iterator[RecordRow]:
+        """The counters, in no particular order. The destination ``""`` is the source stage."""
+        ...
+
+    def latencies(self, since_ms: int, until_ms: int, *, destination: str | None = None) -> Mapping[LatencyKey, int]:
+        """Delivered events by latency; what was summed into hours comes under the hour's first minute."""
+        ...
+
+    def losses(self, since_ms: int, *, destination: str | None = None) -> Mapping[LossKey, int]:
+        """Failed events that were received since."""
+        ...
+
+    def attempts_of(self, message_id: str) -> list[Attempt]:
+        """The attempts of an event at all destinations, oldest first. Bulk batches are not among them."""
+        ...
+
+    def attempts_at(self, destination: str, partition: str, place: int) -> list[Attempt]:
+        """The attempts of the event at a place, those of bulk batches that held it among them, oldest first."""
+        ...
+
+    def samples(self, destination: str | None = None, reason: str | None = None) -> list[Sample]:
+        """Examples of failures, newest first."""
+        ...
+
+    def bulk_rows(self, destination: str) -> list[BulkRow]:
+        """A destination's bulk batches in the order of partitions and places."""
+        ...
+
+    def row_of(self, message_id: str) -> list[RetryRow]:
+        """The retry rows that wait for an event, by destination, subscription and place."""
+        ...
+
+
+class StateStore(DeliveryRecord, Protocol):
     """Where a worker keeps its state."""
 
     def commit(self, changes: Changes) -> None:
         """All or nothing, durable on return. Raises StateFull or StateError; then nothing was committed."""
+        ...
+
+    def tidy(self, now_ms: int) -> bool:
+        """Sum up and drop what has grown old, a bounded piece of it: some 50 ms at most. The owner calls it about once
+        a minute, from where it commits; True when more is left. Raises StateFull or StateError as commit does."""
         ...
 
     def read(self) -> State:

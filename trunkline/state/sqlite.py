@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -18,21 +18,29 @@ import zstandard
 
 from trunkline.failpoints import failpoint
 from trunkline.state.base import (
+    NAMES_PER_SOURCE,
+    Attempt,
+    BulkRow,
     Changes,
     Interval,
     LaneKey,
     LaneState,
+    LatencyKey,
+    LossKey,
+    RecordRow,
     RetryRow,
+    Sample,
     SourceKey,
     State,
     StateError,
     StateFull,
     StateTooNew,
 )
+from trunkline.state.sqlite_keys import CappedNames
+from trunkline.state.sqlite_record import SqliteRecord
+from trunkline.state.sqlite_tidy import tidy
 
-SCHEMA_VERSION: Final = 1
-NAMES_PER_SOURCE: Final = 1000
-OTHER_NAME: Final = "$other"
+SCHEMA_VERSION: Final = 2
 
 _UPSERT_SOURCE_BOOK = (
     "INSERT INTO source_books VALUES (?,?,?,?,?,?) "
@@ -59,7 +67,6 @@ class SqliteStateStore:
         """Open, create or migrate. Raises StateTooNew, StateError (not a state file, or none when read only)."""
         self._path = path
         self._read_only = read_only
-        self._names: dict[str, set[str]] = {}
         if read_only and not path.exists():
             raise StateError(f"{path}: there is no state here; is this a data directory that has been served?")
         try:
@@ -75,8 +82,12 @@ class SqliteStateStore:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
             self._migrate()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
+            if "full" in str(error) or isinstance(error, OSError):
+                raise StateFull(f"{path}: no room to open the state: {error}") from error
             raise StateError(f"{path}: cannot open the state: {error}") from error
+        self._names = CappedNames(self._db, "name", NAMES_PER_SOURCE)
+        self._record = SqliteRecord(self._db, self._names)
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._decompressor = zstandard.ZstdDecompressor()
 
@@ -99,21 +110,34 @@ class SqliteStateStore:
             failpoint("state.migrate.after")
 
     def commit(self, changes: Changes) -> None:
+        with self._transaction():
+            self._write(changes)
+            self._record.write(changes)
+
+    def tidy(self, now_ms: int) -> bool:
+        with self._transaction():
+            return tidy(self._db, now_ms)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
         db = self._db
         try:
             db.execute("BEGIN IMMEDIATE")
-            self._write(changes)
+            yield
             failpoint("state.commit.before")
             db.execute("COMMIT")
             failpoint("state.commit.after")
-        except (sqlite3.Error, OSError) as error:
+        except BaseException as error:
             with contextlib.suppress(sqlite3.Error):  # the error at hand says more
                 if db.in_transaction:
                     db.execute("ROLLBACK")
-            self._names.clear()
-            if "full" in str(error) or isinstance(error, OSError):
+            self._names.forget()
+            self._record.forget()
+            if isinstance(error, OSError) or (isinstance(error, sqlite3.Error) and "full" in str(error)):
                 raise StateFull(f"{self._path}: no room for the state: {error}") from error
-            raise StateError(f"{self._path}: commit failed: {error}") from error
+            if isinstance(error, sqlite3.Error):
+                raise StateError(f"{self._path}: commit failed: {error}") from error
+            raise
 
     def _write(self, changes: Changes) -> None:
         db = self._db
@@ -149,18 +173,8 @@ class SqliteStateStore:
                     "INSERT OR REPLACE INTO lanes VALUES (?,?,?,?)",
                     (destination, partition, lane.mark, json.dumps(lane.settled)),
                 )
-        for key, row in changes.rows.items():
-            if row is None:
-                db.execute(
-                    "DELETE FROM retries WHERE destination=? AND subscription=? AND partition=? AND place=?",
-                    key,
-                )
-            else:
-                db.execute(
-                    f"INSERT OR REPLACE INTO retries ({_ROW_COLUMNS}) "  # noqa: S608 - constant column list
-                    "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                    self._row_values(row),
-                )
+        if changes.rows:
+            self._write_rows(changes.rows)
         for interval in changes.opened:
             db.execute(
                 "INSERT INTO intervals (id, destination, source, opened_at_ms, open_place, open_received, "
@@ -194,23 +208,24 @@ class SqliteStateStore:
         rows = []
         for key, count in books.items():
             totals[key.source, key.outcome] = totals.get((key.source, key.outcome), 0) + count
-            name = key.name if self._knows_name(key.source, key.name) else OTHER_NAME
+            name = self._names.settle(key.source, key.name)
             rows.append((key.source, key.type, name, key.outcome, key.reason, count))
         self._db.executemany(_UPSERT_SOURCE_BOOK, rows)
         self._db.executemany(_UPSERT_SOURCE_TOTAL, [(s, outcome, n) for (s, outcome), n in totals.items()])
 
-    def _knows_name(self, source: str, name: str) -> bool:
-        """Whether the name has, or can still get, a key of its own: the keys are capped, the totals are not."""
-        names = self._names.get(source)
-        if names is None:
-            found = self._db.execute("SELECT DISTINCT name FROM source_books WHERE source=?", (source,))
-            names = self._names[source] = {row[0] for row in found}
-        if name in names:
-            return True
-        if len(names) >= NAMES_PER_SOURCE:
-            return False
-        names.add(name)
-        return True
+    def _write_rows(self, rows: Mapping[tuple[str, str, str, int], RetryRow | None]) -> None:
+        gone = [key for key, row in rows.items() if row is None]
+        if gone:
+            self._db.executemany(
+                "DELETE FROM retries WHERE destination=? AND subscription=? AND partition=? AND place=?", gone
+            )
+        kept = [self._row_values(row) for row in rows.values() if row is not None]
+        if kept:
+            self._db.executemany(
+                f"INSERT OR REPLACE INTO retries ({_ROW_COLUMNS}) "  # noqa: S608 - constant column list
+                "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                kept,
+            )
 
     def _row_values(self, row: RetryRow) -> tuple[Any, ...]:
         return (
@@ -262,6 +277,7 @@ class SqliteStateStore:
                         )
                     },
                     snapshot=next((v for (v,) in db.execute("SELECT value FROM facts WHERE key='snapshot'")), None),
+                    bulk=tuple(self._record.bulk_rows()),
                 )
             finally:
                 db.execute("COMMIT")
@@ -275,19 +291,66 @@ class SqliteStateStore:
         return totals
 
     def rows(self, destination: str) -> Iterable[RetryRow]:
-        found = self._db.execute(
-            f"SELECT {_ROW_COLUMNS} FROM retries WHERE destination=? ORDER BY due_at_ms",  # noqa: S608
-            (destination,),
-        )
-        for row in found.fetchall():
-            values = (*row[:-1], self._decompressor.decompress(row[-1]))
-            yield RetryRow(*values)
+        return self._read_rows("destination=? ORDER BY due_at_ms", destination)
+
+    def row_of(self, message_id: str) -> list[RetryRow]:
+        return self._read_rows("message_id=? ORDER BY destination, subscription, place", message_id)
+
+    def _read_rows(self, which: str, value: str) -> list[RetryRow]:
+        with self._reading():
+            found = self._db.execute(
+                f"SELECT {_ROW_COLUMNS} FROM retries WHERE {which}",  # noqa: S608 - constant texts
+                (value,),
+            ).fetchall()
+        return [self._row(row) for row in found]
+
+    def _row(self, row: tuple[Any, ...]) -> RetryRow:
+        values = (*row[:-1], self._decompressor.decompress(row[-1]))
+        return RetryRow(*values)
 
     def source_books(self) -> Mapping[SourceKey, int]:
-        return {
-            SourceKey(*row[:5]): row[5]
-            for row in self._db.execute("SELECT source, type, name, outcome, reason, count FROM source_books")
-        }
+        with self._reading():
+            return {
+                SourceKey(*row[:5]): row[5]
+                for row in self._db.execute("SELECT source, type, name, outcome, reason, count FROM source_books")
+            }
+
+    def record(
+        self, since_ms: int, until_ms: int, *, destination: str | None = None, source: str | None = None
+    ) -> Iterator[RecordRow]:
+        with self._reading():
+            yield from self._record.record(since_ms, until_ms, destination=destination, source=source)
+
+    def latencies(self, since_ms: int, until_ms: int, *, destination: str | None = None) -> Mapping[LatencyKey, int]:
+        with self._reading():
+            return self._record.latencies(since_ms, until_ms, destination=destination)
+
+    def losses(self, since_ms: int, *, destination: str | None = None) -> Mapping[LossKey, int]:
+        with self._reading():
+            return self._record.losses(since_ms, destination=destination)
+
+    def attempts_of(self, message_id: str) -> list[Attempt]:
+        with self._reading():
+            return self._record.attempts_of(message_id)
+
+    def attempts_at(self, destination: str, partition: str, place: int) -> list[Attempt]:
+        with self._reading():
+            return self._record.attempts_at(destination, partition, place)
+
+    def samples(self, destination: str | None = None, reason: str | None = None) -> list[Sample]:
+        with self._reading():
+            return self._record.samples(destination, reason)
+
+    def bulk_rows(self, destination: str) -> list[BulkRow]:
+        with self._reading():
+            return self._record.bulk_rows(destination)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StateError(f"{self._path}: cannot read the state: {error}") from error
 
     def close(self) -> None:
         self._db.close()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 
 from trunkline.state.base import (
+    Attempt,
+    BulkRow,
     Changes,
     Interval,
     LaneKey,
     LaneState,
+    LatencyKey,
+    LossKey,
+    RecordRow,
     RetryRow,
+    Sample,
     SourceKey,
     State,
     StateError,
     StateFull,
 )
-
-NAMES_PER_SOURCE = 1000
-OTHER_NAME = "$other"
+from trunkline.testing.memory_record import MemoryRecord
 
 
 @dataclasses.dataclass(slots=True)
@@ -33,6 +38,7 @@ class _Tables:
     rows: dict[tuple[str, str, str, int], RetryRow] = dataclasses.field(default_factory=dict)
     intervals: dict[int, Interval] = dataclasses.field(default_factory=dict)
     snapshot: str | None = None
+    record: MemoryRecord = dataclasses.field(default_factory=MemoryRecord)
 
 
 class MemoryStateStore:
@@ -47,6 +53,7 @@ class MemoryStateStore:
         self.commits = 0
         self._tables = _Tables()
         self._closed = False
+        self._lock = threading.RLock()
 
     def reopen(self) -> MemoryStateStore:
         """A new owner's store on the committed state. This one can't commit any more."""
@@ -56,51 +63,106 @@ class MemoryStateStore:
         return successor
 
     def commit(self, changes: Changes) -> None:
-        if self._closed:
-            raise StateError("the state is closed")
-        if self.full:
-            raise StateFull("no room for the state")
-        tables = copy.copy(self._tables)
-        for field in dataclasses.fields(tables):
-            value = getattr(tables, field.name)
-            if isinstance(value, dict):
-                setattr(tables, field.name, dict(value))
-        _apply(tables, changes)
-        self._tables = tables
-        self.commits += 1
+        with self._writing():
+            taken = [interval.id for interval in changes.opened if interval.id in self._tables.intervals]
+            if taken:
+                raise StateError(f"interval {taken[0]} exists already")
+            _apply(self._tables, changes)
+            self.commits += 1
+
+    def tidy(self, now_ms: int) -> bool:
+        """All at once: there is never more left."""
+        with self._writing():
+            self._tables.record.tidy(now_ms)
+        return False
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise StateError("the state is closed")
+            if self.full:
+                raise StateFull("no room for the state")
+            yield
 
     def read(self) -> State:
-        tables = self._tables
-        totals: dict[str, dict[str, int]] = {}
-        for key, count in tables.source_books.items():
-            outcomes = totals.setdefault(key.source, {})
-            outcomes[key.outcome] = outcomes.get(key.outcome, 0) + count
-        row_counts: dict[tuple[str, str], int] = {}
-        for row in tables.rows.values():
-            row_counts[row.destination, row.source] = row_counts.get((row.destination, row.source), 0) + 1
-        cursors = set(tables.accepted) | set(tables.epochs)
-        return State(
-            source_cursors=dict(tables.source_cursors),
-            accepted={partition: tables.accepted.get(partition, 0) for partition in cursors},
-            epochs={partition: tables.epochs.get(partition, 0) for partition in cursors},
-            source_totals=totals,
-            lane_books=dict(tables.lane_books),
-            lanes=dict(tables.lanes),
-            intervals=tuple(tables.intervals[id] for id in sorted(tables.intervals)),
-            row_counts=row_counts,
-            snapshot=tables.snapshot,
-            source_book_totals={source: dict(outcomes) for source, outcomes in totals.items()},
-        )
+        with self._lock:
+            return _read(self._tables)
 
     def rows(self, destination: str) -> Iterable[RetryRow]:
-        found = [row for row in self._tables.rows.values() if row.destination == destination]
+        with self._lock:
+            found = [row for row in self._tables.rows.values() if row.destination == destination]
         return iter(sorted(found, key=lambda row: row.due_at_ms))
 
     def source_books(self) -> Mapping[SourceKey, int]:
-        return dict(self._tables.source_books)
+        with self._lock:
+            return dict(self._tables.source_books)
+
+    def record(
+        self, since_ms: int, until_ms: int, *, destination: str | None = None, source: str | None = None
+    ) -> Iterator[RecordRow]:
+        with self._lock:
+            return iter(list(self._tables.record.record(since_ms, until_ms, destination=destination, source=source)))
+
+    def latencies(self, since_ms: int, until_ms: int, *, destination: str | None = None) -> Mapping[LatencyKey, int]:
+        with self._lock:
+            return self._tables.record.latencies(since_ms, until_ms, destination=destination)
+
+    def losses(self, since_ms: int, *, destination: str | None = None) -> Mapping[LossKey, int]:
+        with self._lock:
+            return self._tables.record.losses(since_ms, destination=destination)
+
+    def attempts_of(self, message_id: str) -> list[Attempt]:
+        with self._lock:
+            return self._tables.record.attempts_of(message_id)
+
+    def attempts_at(self, destination: str, partition: str, place: int) -> list[Attempt]:
+        with self._lock:
+            return self._tables.record.attempts_at(destination, partition, place)
+
+    def samples(self, destination: str | None = None, reason: str | None = None) -> list[Sample]:
+        with self._lock:
+            return self._tables.record.samples(destination, reason)
+
+    def bulk_rows(self, destination: str) -> list[BulkRow]:
+        with self._lock:
+            return [row for row in _bulk_rows(self._tables) if row.destination == destination]
+
+    def row_of(self, message_id: str) -> list[RetryRow]:
+        with self._lock:
+            found = [row for row in self._tables.rows.values() if row.message_id == message_id]
+        return sorted(found, key=lambda row: (row.destination, row.subscription, row.place))
 
     def close(self) -> None:
         self._closed = True
+
+
+def _bulk_rows(tables: _Tables) -> list[BulkRow]:
+    return [tables.record.bulk[key] for key in sorted(tables.record.bulk)]
+
+
+def _read(tables: _Tables) -> State:
+    totals: dict[str, dict[str, int]] = {}
+    for key, count in tables.source_books.items():
+        outcomes = totals.setdefault(key.source, {})
+        outcomes[key.outcome] = outcomes.get(key.outcome, 0) + count
+    row_counts: dict[tuple[str, str], int] = {}
+    for row in tables.rows.values():
+        row_counts[row.destination, row.source] = row_counts.get((row.destination, row.source), 0) + 1
+    cursors = set(tables.accepted) | set(tables.epochs)
+    return State(
+        source_cursors=dict(tables.source_cursors),
+        accepted={partition: tables.accepted.get(partition, 0) for partition in cursors},
+        epochs={partition: tables.epochs.get(partition, 0) for partition in cursors},
+        source_totals=totals,
+        lane_books=dict(tables.lane_books),
+        lanes=dict(tables.lanes),
+        intervals=tuple(tables.intervals[id] for id in sorted(tables.intervals)),
+        row_counts=row_counts,
+        snapshot=tables.snapshot,
+        source_book_totals={source: dict(outcomes) for source, outcomes in totals.items()},
+        bulk=tuple(_bulk_rows(tables)),
+    )
 
 
 def _apply(tables: _Tables, changes: Changes) -> None:
@@ -108,7 +170,7 @@ def _apply(tables: _Tables, changes: Changes) -> None:
     tables.accepted |= changes.accepted
     tables.epochs |= changes.epochs
     for key, count in changes.source_books.items():
-        known = _with_known_name(tables, key)
+        known = dataclasses.replace(key, name=tables.record.settle_name(key.source, key.name))
         tables.source_books[known] = tables.source_books.get(known, 0) + count
     for lane_key, count in changes.lane_books.items():
         tables.lane_books[lane_key] = tables.lane_books.get(lane_key, 0) + count
@@ -123,18 +185,10 @@ def _apply(tables: _Tables, changes: Changes) -> None:
         else:
             tables.rows[row_key] = row
     for interval in changes.opened:
-        if interval.id in tables.intervals:
-            raise StateError(f"interval {interval.id} exists already")
         tables.intervals[interval.id] = interval
     for interval in changes.closed:
         if interval.id in tables.intervals:
             tables.intervals[interval.id] = interval
     if changes.snapshot is not None:
         tables.snapshot = changes.snapshot
-
-
-def _with_known_name(tables: _Tables, key: SourceKey) -> SourceKey:
-    names = {known.name for known in tables.source_books if known.source == key.source} - {OTHER_NAME}
-    if key.name in names or len(names) < NAMES_PER_SOURCE:
-        return key
-    return dataclasses.replace(key, name=OTHER_NAME)
+    tables.record.apply(changes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tests.support.fixtures import MakeServer
 from tests.support.load import Load
 from tests.support.server import Server
 from tests.support.sink import HANG, OK, Sink
+from tests.support.small_disk import mount_small_disk
 from tests.support.waiting import wait_until
 from tests.support.workspace import source, webhook, workspace
 
@@ -21,16 +21,10 @@ DISK_BYTES = 48 * MIB
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A file system of its own. Unmounted when the servers, which are made later, have ended."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(directory)]
-    done = subprocess.run(mount, capture_output=True, text=True) if os.geteuid() == 0 else None
-    if done is None or done.returncode:
-        pytest.skip(f"needs a mount of its own: {done.stderr.strip() if done else 'not run by root'}")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own."""
+    with mount_small_disk(tmp_path / "disk", DISK_BYTES) as directory:
+        yield directory
 
 
 def free_bytes(disk: Path) -> int:

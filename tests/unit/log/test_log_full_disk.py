@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.small_disk import mount_small_disk
 from tests.unit.log.log_place import Place, new
 from trunkline.log.base import INGESTED, LogError, LogFull
 from trunkline.log.embedded import appender as appender_module
@@ -189,15 +190,8 @@ def test_a_short_write_is_taken_back(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
-    path = tmp_path / "small"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "trunkline-test", str(path)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    with mount_small_disk(tmp_path / "small", 1 << 20) as path:
+        yield path
 
 
 @pytest.mark.parametrize("segment_bytes", [50_000, 10_000_000])

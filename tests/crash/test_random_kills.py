@@ -10,12 +10,11 @@ import os
 import random
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.crash.bounds import DiskProbe, most_doubles
+from tests.crash.bounds import most_doubles
 from tests.support.fixtures import MakeServer
 from tests.support.load import Load
 from tests.support.processes import is_alive
@@ -79,7 +78,7 @@ def strike(server: Server, victim: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 60 * ROUNDS)
-def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: MakeServer) -> None:
+def test_nothing_acknowledged_is_lost(sink: Sink, make_server: MakeServer) -> None:
     print(f"TRUNKLINE_CRASH_SEED={SEED} TRUNKLINE_CRASH_ROUNDS={ROUNDS}")
     dice = random.Random(SEED)
     fast, other = sink.place("fast"), sink.place("other")
@@ -105,7 +104,6 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
         victim = dice.choice(VICTIMS)
         doubles = {place.name: place.doubles() for place in (fast, other)}
         with (
-            DiskProbe(tmp_path) as probe,
             Load(server.port, "wk_web", f"web{number}", events_per_s=EVENTS_PER_S * 2 / 3, batch=20) as web,
             Load(server.port, "wk_app", f"app{number}", events_per_s=EVENTS_PER_S / 3, batch=10, threads=1) as app,
         ):
@@ -123,7 +121,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, sink: Sink, make_server: M
         hanging.release()
         books = server.wait_until_drained("fast", "other")
         sent |= {*web.sent, *app.sent}
-        bound = most_doubles(CONCURRENCY, EVENTS_PER_S, probe.longest_s)
+        bound = most_doubles(CONCURRENCY)
         more = {place.name: place.doubles() - doubles[place.name] for place in (fast, other)}
         print(f"round {number}: {victim}, {len(web.acked) + len(app.acked)} acked, doubles {more}, bound {bound}")
         assert set(web.acked) <= fast.ids(), f"lost: {sorted(set(web.acked) - fast.ids())[:5]}"
@@ -157,31 +155,26 @@ def _taken_since(load: Load, before: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_one_event_that_hangs_amid_a_fast_stream_adds_no_doubles(
-    tmp_path: Path, sink: Sink, make_server: MakeServer
-) -> None:
+def test_one_event_that_hangs_amid_a_fast_stream_adds_no_doubles(sink: Sink, make_server: MakeServer) -> None:
     """It has a row of its own, so that the stream behind it is recorded as it goes."""
     fast = sink.place("fast")
     hanging = OneHangs(fast)
     server = make_server(workspace([source("web")], [webhook("fast", fast.url, ["web"])]), settings=SETTINGS)
     server.start()
     hanging.arm()
-    with DiskProbe(tmp_path) as probe:
-        with Load(server.port, "wk_web", "e", events_per_s=5_000, batch=100, filler_bytes=900) as load:
-            wait_until(lambda: len(load.acked) >= 20_000, "events are taken")
-        # Without the load's share of the machine, what is left goes out as fast as it can.
-        first, started_s = len(fast.ids()), time.monotonic()
-        wait_until(lambda: len(fast.ids()) > min(first + 4_000, len(load.acked) - 1_000), "events are delivered")
-        events_per_s = (len(fast.ids()) - first) / (time.monotonic() - started_s)
-        assert hanging.message_id in {row.message_id for row in rows_of(server)}
-        server.kill_child("worker")
-        server.send("wk_web", {"type": "track", "event": "E", "userId": "u1", "messageId": "after"})
-        wait_until(lambda: "after" in fast.ids(), "events are delivered again")
+    with Load(server.port, "wk_web", "e", events_per_s=5_000, batch=100, filler_bytes=900) as load:
+        wait_until(lambda: len(load.acked) >= 20_000, "events are taken")
+    # Without the load's share of the machine, what is left goes out as fast as it can.
+    first = len(fast.ids())
+    wait_until(lambda: len(fast.ids()) > min(first + 4_000, len(load.acked) - 1_000), "events are delivered")
+    assert hanging.message_id in {row.message_id for row in rows_of(server)}
+    server.kill_child("worker")
+    server.send("wk_web", {"type": "track", "event": "E", "userId": "u1", "messageId": "after"})
+    wait_until(lambda: "after" in fast.ids(), "events are delivered again")
     hanging.release()
     books = server.wait_until_drained()
-    # The worker may have been faster at the end than on average.
-    bound = most_doubles(CONCURRENCY, 2 * events_per_s, probe.longest_s)
-    print(f"{events_per_s:.0f} events a second, {len(load.acked)} acked, doubles {fast.doubles()}, bound {bound}")
+    bound = most_doubles(CONCURRENCY)
+    print(f"{len(load.acked)} acked, doubles {fast.doubles()}, bound {bound}")
     assert set(load.acked) <= fast.ids()
     assert books.destinations["fast"].delivered == len(fast.ids())
     assert fast.doubles() <= bound

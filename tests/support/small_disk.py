@@ -17,9 +17,10 @@ def mount_small_disk(directory: Path, size_bytes: int) -> Iterator[Path]:
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "trunkline-test", str(directory)]
     mounted = subprocess.run(mount, capture_output=True, text=True)
     if mounted.returncode:
+        said = mounted.stderr.strip().partition("\n")[0]
         missing(
-            f"a small file system cannot be mounted: {mounted.stderr.strip()}. Run the tests as root (in a container"
-            " with CAP_SYS_ADMIN), or as anybody under `unshare --map-root-user --mount`",
+            f"a small file system cannot be mounted: {said} Run the tests as root (in a container with CAP_SYS_ADMIN),"
+            " or as anybody under `unshare --map-root-user --mount`",
             needs_root=True,
         )
     try:

@@ -64,12 +64,13 @@ class SqliteStateStore:
     """See :class:`trunkline.state.base.StateStore`."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open, create or migrate. Raises StateTooNew, StateError (not a state file, or none when read only)."""
+        """Open, create or migrate. Raises StateTooNew, StateFull, StateError (not a state file, or none when
+        read only)."""
         self._path = path
         self._read_only = read_only
         if read_only and not path.exists():
             raise StateError(f"{path}: there is no state here; is this a data directory that has been served?")
-        try:
+        with self._opening():
             self._db = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",
                 uri=True,
@@ -77,19 +78,29 @@ class SqliteStateStore:
                 check_same_thread=False,
                 timeout=10,
             )
-            self._db.execute("PRAGMA busy_timeout=10000")
-            if not read_only:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-            self._migrate()
-        except (sqlite3.Error, OSError) as error:
-            if "full" in str(error) or isinstance(error, OSError):
-                raise StateFull(f"{path}: no room to open the state: {error}") from error
-            raise StateError(f"{path}: cannot open the state: {error}") from error
+        try:
+            with self._opening():
+                self._db.execute("PRAGMA busy_timeout=10000")
+                if not read_only:
+                    self._db.execute("PRAGMA journal_mode=WAL")
+                    self._db.execute("PRAGMA synchronous=FULL")
+                self._migrate()
+        except BaseException:
+            self._db.close()  # a migration that is under way is rolled back
+            raise
         self._names = CappedNames(self._db, "name", NAMES_PER_SOURCE)
         self._record = SqliteRecord(self._db, self._names)
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._decompressor = zstandard.ZstdDecompressor()
+
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if _is_full(error):
+                raise StateFull(f"{self._path}: no room to open the state: {error}") from error
+            raise StateError(f"{self._path}: cannot open the state: {error}") from error
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -116,7 +127,7 @@ class SqliteStateStore:
 
     def tidy(self, now_ms: int) -> bool:
         with self._transaction():
-            return tidy(self._db, now_ms)
+            return tidy(self._db, self._record.keys, now_ms)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -133,7 +144,7 @@ class SqliteStateStore:
                     db.execute("ROLLBACK")
             self._names.forget()
             self._record.forget()
-            if isinstance(error, OSError) or (isinstance(error, sqlite3.Error) and "full" in str(error)):
+            if _is_full(error):
                 raise StateFull(f"{self._path}: no room for the state: {error}") from error
             if isinstance(error, sqlite3.Error):
                 raise StateError(f"{self._path}: commit failed: {error}") from error
@@ -354,6 +365,10 @@ class SqliteStateStore:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) or (isinstance(error, sqlite3.Error) and "full" in str(error))
 
 
 def _interval(row: tuple[Any, ...]) -> Interval:

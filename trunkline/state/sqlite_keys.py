@@ -55,6 +55,7 @@ class KeyIds:
             f"ON CONFLICT ({key}) DO UPDATE SET last_day = max(last_day, excluded.last_day)"
         )
         self._select = f"SELECT id FROM {table} WHERE ({key}) = ({marks[2:]})"  # noqa: S608 - constant names
+        self._delete = f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE last_day < ? LIMIT ?)"  # noqa: S608
         self._known: dict[tuple[str, ...], tuple[int, int]] = {}
 
     def id_of(self, key: tuple[str, ...], minute: int) -> int:
@@ -69,6 +70,14 @@ class KeyIds:
             self._known.clear()
         self._known[key] = (id, day)
         return int(id)
+
+    def drop(self, before_day: int, limit: int) -> int:
+        """Drop keys that were not counted since that day, and say how many. No row may be left that has their
+        numbers: they may be given again."""
+        dropped = self._db.execute(self._delete, (before_day, limit)).rowcount
+        if dropped:
+            self.forget()
+        return dropped
 
     def forget(self) -> None:
         self._known.clear()

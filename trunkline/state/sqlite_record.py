@@ -76,6 +76,11 @@ class SqliteRecord:
         self._keys.forget()
         self._lanes.forget()
 
+    @property
+    def keys(self) -> tuple[KeyIds, KeyIds]:
+        """The keys of all counters."""
+        return self._keys, self._lanes
+
     # -- writing, within the store's transaction --
 
     def write(self, changes: Changes) -> None:

@@ -67,8 +67,6 @@ class AdaptiveConcurrency:
     def _set(self, exact: float) -> None:
         self._exact = min(exact, float(self._maximum))
         self.limit = int(self._exact)
-        if self.limit == self._maximum:
-            self._slow_start = False
 
     def _began_after_change_s(self, latency_s: float) -> float:
         return self._clock.monotonic_s() - latency_s - self._changed_at_s

@@ -18,14 +18,14 @@ _CLOSE_ENOUGH_S: Final = 1e-6
 class _Bucket:
     """A token bucket, kept as the moment at which it is full again: nothing to refill, nothing that drifts.
 
-    It holds the tokens of one second, at least one. A taking larger than that needs a full bucket and leaves a debt.
+    It holds the tokens of one second. A taking larger than that needs a full bucket and leaves a debt.
     """
 
     __slots__ = ("full_at_s", "rate", "size")
 
     def __init__(self, rate: float, now_s: float) -> None:
         self.rate = rate
-        self.size = max(1.0, rate * BURST_S)
+        self.size = rate * BURST_S
         self.full_at_s = now_s
 
     def wait_s(self, tokens: int, now_s: float) -> float:

@@ -202,12 +202,18 @@ def test_attempts_that_hung_through_the_outage_do_not_open_it_again() -> None:
     for _ in range(20):
         peer.breaker.end(False, False, True)
     assert state_of(peer.breaker) == "open"
+    opened_at_s = peer.breaker.opened_at_s
+    peer.pass_s(2)
+    for _ in range(20):
+        peer.breaker.end(False, False, True)
+    assert peer.breaker.opened_at_s == opened_at_s
+    assert peer.breaker.wait_s() == pytest.approx(3), "nor do they keep it open"
     peer.breaker.end(True, False, True)
     assert state_of(peer.breaker) == "open", "nor do they close it"
-    peer.pass_s(5.1)
+    peer.pass_s(3.1)
     peer.attempt(True)
     peer.breaker.cancel(False)
-    for _ in range(78):
+    for _ in range(58):
         peer.breaker.end(False, False, True)
     assert state_of(peer.breaker) == "closed"
     peer.open()

@@ -12,18 +12,17 @@ from tests.unit.dedupe.dedupe_clock import HandClock
 from trunkline.delivery.limiter import LONGEST_PAUSE_S, Limiter
 
 
-class NoClock:
-    """Refuses to tell the time: what uses it is not the quick way."""
+class MuteClock:
+    """Tells the time so many times and no more: what asks again is not the quick way."""
 
-    allowed = 1
+    def __init__(self, *times_s: float) -> None:
+        self.times_s = list(times_s)
 
     def now_ms(self) -> int:
         raise AssertionError("the wall clock is no measure of durations")
 
     def monotonic_s(self) -> float:
-        self.allowed -= 1
-        assert self.allowed >= 0
-        return 0.0
+        return self.times_s.pop(0)
 
 
 def sends_within(limiter: Limiter, clock: HandClock, seconds: float, events: int) -> int:
@@ -66,11 +65,19 @@ def test_rates(
 
 
 def test_without_limits_it_does_not_even_look_at_the_clock() -> None:
-    limiter = Limiter(NoClock(), None, None)
+    limiter = Limiter(MuteClock(0.0), None, None)
     for _ in range(1000):
         assert limiter.wait_s(1000) == 0.0
         limiter.take(1000)
     assert limiter.paused_for_s == 0.0
+
+
+def test_after_a_pause_it_is_as_quick_as_before() -> None:
+    limiter = Limiter(MuteClock(0.0, 10.0, 15.0, 20.0), None, None)
+    limiter.pause(10)
+    assert limiter.wait_s(1) == 5.0
+    for _ in range(1000):
+        assert limiter.wait_s(1) == 0.0
 
 
 def test_what_was_not_used_is_not_saved_up() -> None:

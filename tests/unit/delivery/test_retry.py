@@ -85,6 +85,31 @@ def test_after_four_hours_it_is_over(seed: int, attempts: int, elapsed_s: float)
     assert POLICY.wait_s(attempts, elapsed_s, Random(seed)) is None
 
 
+class EvenRandom(Random):
+    """Always draws the same."""
+
+    def __init__(self, drawn: float) -> None:
+        super().__init__(0)
+        self.drawn = drawn
+
+    def random(self) -> float:
+        return self.drawn
+
+
+@pytest.mark.parametrize(
+    ("drawn", "waits_s"),
+    [
+        (0.0, [1, 3.2, 10.24, 32.8, 104.9, 335.5, 1073.7, 2700, 10138.7]),
+        (0.25, [1.5, 4.8, 15.36, 49.2, 157.3, 503.3, 1610.6, 4050, 7783.0]),
+        (0.5, [2, 6.4, 20.48, 65.5, 209.7, 671.1, 2147.5, 5400, 5427.3]),
+        (1.0, [3, 9.6, 30.72, 98.3, 314.6, 1006.6, 3221.2, 5400, 3416.0]),
+    ],
+)
+def test_the_default_waits(drawn: float, waits_s: list[float]) -> None:
+    times = attempt_times(EvenRandom(drawn))
+    assert [after - before for before, after in itertools.pairwise(times)] == pytest.approx(waits_s, rel=0.001)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_million_random_runs_keep_the_bounds() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from trunkline.destinations.kit import (
     DELIVERED_OUTCOME,
-    SINGLE_EVENTS,
+    BatchRules,
     Outcome,
     OutgoingEvent,
     Result,
@@ -58,7 +58,7 @@ class InboxSender:
         self._lock = asyncio.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    batch = SINGLE_EVENTS
+    batch = BatchRules(events=1000, size_bytes=1 << 20)
 
     async def send(self, events: Sequence[OutgoingEvent]) -> Sequence[Outcome]:
         lines = b"".join(event.body + b"\n" for event in events)

@@ -6,7 +6,7 @@ A sender never raises for what the peer did: every event gets an :class:`Outcome
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -41,6 +41,16 @@ class Exchange:
     status: int = 0
     response_headers: Mapping[str, str] = field(default_factory=dict)
     response_body: str = ""
+
+    def request_json(self) -> str:
+        """As a sample keeps it."""
+        return _json(method=self.method, url=self.url, headers=dict(self.request_headers), body=self.request_body)
+
+    def response_json(self) -> str:
+        """As a sample keeps it; empty when there was no answer."""
+        if not self.status:
+            return ""
+        return _json(status=self.status, headers=dict(self.response_headers), body=self.response_body)
 
 
 SAMPLE_BYTES: Final = 4096
@@ -95,13 +105,15 @@ DELIVERED_OUTCOME: Final = Outcome(Result.DELIVERED)
 
 
 class OutgoingEvent(msgspec.Struct, eq=False, gc=False):
-    """One event for a sender, which must not change it. ``body`` is the event's JSON."""
+    """One event for a sender, which must not change it. ``body`` is the event's JSON, ``app_version`` its
+    ``context.app.version``."""
 
     message_id: str
     source: str
     type: str
     name: str
     body: bytes
+    app_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +207,30 @@ class NativeDestination(Protocol):
     def open(self, destination: Destination, surroundings: Surroundings) -> Sender: ...
 
 
-RETRYABLE_STATUSES: Final = frozenset({408, 429})
+SERVER_ERRORS: Final = frozenset(range(500, 600))
+RETRYABLE_STATUSES: Final = frozenset({408, 425, 429}) | SERVER_ERRORS
+"""Answers of native destinations after which another attempt is made: the peer asks for it, or had trouble itself."""
+CATALOG_RETRYABLE_STATUSES: Final = (frozenset({408, 423, 429}) | SERVER_ERRORS) - {501}
+"""The same for destinations of Segment's catalog, as Segment has it (``spec/event_path.md`` §6.4)."""
 
 
-def outcome_of_status(status: int, retry_after_s: float | None, detail: str) -> Outcome:
-    """2xx is delivered; 408, 429 and 5xx may be tried again; all else fails at once."""
+def outcome_of_status(
+    status: int,
+    retry_after_s: float | None = None,
+    detail: str = "",
+    *,
+    pause_s: float | None = None,
+    exchange: Exchange | None = None,
+    retryable: Set[int] = RETRYABLE_STATUSES,
+) -> Outcome:
+    """2xx is delivered, ``retryable`` may be tried again, all else (redirects too) fails at once, with the status for
+    its reason."""
     if 200 <= status < 300:
-        return DELIVERED_OUTCOME
-    if status in RETRYABLE_STATUSES or status >= 500:
-        return Outcome(Result.RETRY, str(status), detail, retry_after_s)
-    return Outcome(Result.FAILED, str(status), detail)
+        return DELIVERED_OUTCOME if pause_s is None else Outcome(Result.DELIVERED, pause_s=pause_s)
+    if status in retryable:
+        return Outcome(Result.RETRY, str(status), detail, retry_after_s, pause_s, exchange)
+    return Outcome(Result.FAILED, str(status), detail, None, pause_s, exchange)
+
+
+def _json(**members: object) -> str:
+    return msgspec.json.encode(members).decode()

@@ -1,73 +1,46 @@
 """The HTTP client of all destinations: aiohttp behind the egress guard.
 
-The guard sits where a name becomes addresses, and refuses literals before a connection is made, so what was checked is
-what is connected to. Redirects are not followed. A response body is read up to a limit; of a longer one the connection
-is dropped instead of drained.
+An address is judged before anything else, a name where it becomes addresses, and each socket once more where it is
+made, so what was checked is what is connected to. With a proxy the addresses of the target are checked before it is
+handed on. Redirects are followed only when asked for, each hop judged like the first address. A response body is read
+up to a limit; of a longer one the connection is dropped instead of drained.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
+import os
 import socket
+import ssl
 from collections.abc import AsyncIterable, Callable, Mapping
 from typing import Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from trunkline import __version__
+from trunkline.clock import Clock, SystemClock
+from trunkline.delivery.connector import AddressRefused, check_every_address, make_connector
 from trunkline.delivery.egress import EgressPolicy, EgressRefused
+from trunkline.delivery.resolver import Resolver
+from trunkline.delivery.response import BoundedResponse
+from trunkline.delivery.target import is_literal, judge, resolve_location
 from trunkline.destinations.kit import HttpError, HttpResponse
+from trunkline.workspace.model import EgressProxy
 
 USER_AGENT: Final = f"Trunkline/{__version__}"
 RESPONSE_LIMIT_BYTES: Final = 64 * 1024
-DNS_CACHE_S: Final = 60
 _JUDGED_URLS: Final = 1024
 _DETAIL_LENGTH: Final = 300
+_REPEATED: Final = frozenset({307, 308})
+"""Redirects after which method and body stay what they are. After the others the method is to become GET, which tells
+nobody of the event, so they are returned as answers."""
+_SAFE_ELSEWHERE: Final = frozenset({"accept", "content-encoding", "content-length", "content-type", "user-agent"})
+"""The headers that go along to another origin: no others can be known to hold no secret."""
 
 Policy = Callable[[], EgressPolicy]
-
-
-class _GuardedResolver(AbstractResolver):
-    """Resolves through the system and drops what the policy refuses; nothing left is a refusal."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._resolver = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        policy = self._policy()
-        allowed: list[ResolveResult] = []
-        refusal: EgressRefused | None = None
-        for result in found:
-            try:
-                policy.check(result["host"])
-            except EgressRefused as error:
-                refusal = error
-            else:
-                allowed.append(result)
-        if refusal is not None and not allowed:
-            raise refusal
-        return allowed
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-def _check_literal(host: str, policy: EgressPolicy) -> None:
-    """What the HTTP client takes for an address is never resolved, so it is checked here. Raises EgressRefused."""
-    if ":" not in host and not host.replace(".", "").isdigit():
-        return
-    try:
-        policy.check(host)
-    except ValueError:
-        # 127.1, 2130706433 and 0177.0.0.1 are 127.0.0.1 to the system.
-        raise EgressRefused(f"{host} is no address in its usual form; write it as four numbers or as IPv6") from None
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:
@@ -93,51 +66,99 @@ def _error_code(error: OSError) -> str:
         return "EAI_AGAIN" if error.errno == socket.EAI_AGAIN else "ENOTFOUND"
     if error.errno == errno.ETIMEDOUT:
         return "ETIMEDOUT"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "EADDRNOTAVAIL"
     return "EHOSTUNREACH" if error.errno is not None else "ECONNABORTED"
+
+
+def _error_text(error: OSError) -> str:
+    """What the system says. The client's own texts have the whole address in them, which may hold a secret."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return error.strerror or type(error).__name__
+    return os.strerror(error.errno) if error.errno is not None else "the connection broke off"
+
+
+def _http_error(error: Exception, timeout_s: float) -> HttpError:
+    """The code and the sentence for what an attempt raised."""
+    match error:
+        case EgressRefused():
+            return HttpError("EGRESS_REFUSED", str(error), retryable=False)
+        case TimeoutError():
+            return HttpError("ETIMEDOUT", f"no answer within {timeout_s:g} s")
+        case aiohttp.ClientConnectorError(os_error=AddressRefused() as refused):
+            return HttpError("EGRESS_REFUSED", str(refused.strerror), retryable=False)
+        case aiohttp.ClientProxyConnectionError():
+            return HttpError("EPROXY", f"the proxy of egress.proxy can't be reached: {_error_text(error.os_error)}")
+        case aiohttp.ClientHttpProxyError():
+            return HttpError("EPROXY", f"the proxy of egress.proxy refused with status {error.status}")
+        case aiohttp.ClientConnectorDNSError():
+            return HttpError(_error_code(error.os_error), f"{error.host}: {_error_text(error.os_error)}")
+        case aiohttp.ClientConnectorCertificateError():
+            return HttpError("CERTIFICATE", str(error.certificate_error)[:_DETAIL_LENGTH])
+        case aiohttp.ClientConnectorSSLError():
+            reason = getattr(error.os_error, "reason", None)
+            return HttpError("EPROTO", f"no TLS connection: {reason or type(error.os_error).__name__}"[:_DETAIL_LENGTH])
+        case aiohttp.ServerDisconnectedError():
+            return HttpError("ECONNRESET", "the peer closed the connection without an answer")
+        case aiohttp.ClientOSError():
+            os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            return HttpError(_error_code(os_error), _error_text(os_error))
+        case aiohttp.ClientResponseError():
+            return HttpError("EPROTO", f"no valid HTTP: {error.message}"[:_DETAIL_LENGTH])
+        case aiohttp.ClientError():
+            return HttpError("EPROTO", type(error).__name__)
+        case OSError():
+            return HttpError(_error_code(error), _error_text(error))
+    # ValueError: a header that can't be sent.
+    return HttpError("EPROTO", f"{type(error).__name__}: {error}"[:_DETAIL_LENGTH])
 
 
 class GuardedClient:
     """See :class:`trunkline.destinations.kit.HttpClient`. One for all lanes of a worker."""
 
-    def __init__(self, policy: Policy, *, timeout_s: float) -> None:
+    def __init__(
+        self, policy: Policy, *, timeout_s: float, clock: Clock | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """``policy`` is asked at each request. ``tls`` None: certificates as the system trusts them."""
         self._policy = policy
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
+        self._longest_s = timeout_s
+        self._clock = clock or SystemClock()
+        self._tls = tls
+        self._resolver: Resolver | None = None
         self._session: aiohttp.ClientSession | None = None
         self._opened_under: EgressPolicy | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._judged: dict[str, URL] = {}
         self._judged_by: EgressPolicy | None = None
 
-    def _open(self) -> aiohttp.ClientSession:
-        policy = self._policy()
-        if self._session is not None and policy != self._opened_under:
-            # Neither an open connection nor a remembered address may outlive the policy that allowed it.
-            self._retire(self._session)
-            self._session = None
+    def _open(self, policy: EgressPolicy) -> tuple[aiohttp.ClientSession, Resolver]:
+        if self._resolver is None:
+            self._resolver = Resolver(self._clock)
+        if self._session is not None and policy is not self._opened_under:
+            if policy != self._opened_under:
+                # Neither an open connection nor a remembered address may outlive the policy that allowed it.
+                self._retire(self._session)
+                self._session = None
+            self._opened_under = policy
         if self._session is None:
             self._opened_under = policy
-            connector = aiohttp.TCPConnector(
-                resolver=_GuardedResolver(self._policy),
-                limit=0,  # each lane bounds its own; a shared bound would let those that hang starve the others
-                ttl_dns_cache=DNS_CACHE_S,
-                keepalive_timeout=30,
-            )
             self._session = aiohttp.ClientSession(
-                connector=connector,
-                timeout=self._timeout,
+                connector=make_connector(self._resolver, policy, self._tls),
                 headers={"User-Agent": USER_AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
+                response_class=BoundedResponse,
                 auto_decompress=False,
                 trust_env=False,
             )
-        return self._session
+        return self._session, self._resolver
 
     def _retire(self, session: aiohttp.ClientSession) -> None:
         """Close it when the requests that are under way have ended."""
 
         async def close() -> None:
             try:
-                await asyncio.sleep((self._timeout.total or 0) + 1)
+                await asyncio.sleep(self._longest_s + 1)
             finally:
                 await session.close()
 
@@ -145,20 +166,17 @@ class GuardedClient:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def _target(self, url: str) -> URL:
+    def _target(self, url: str, policy: EgressPolicy) -> URL:
         """The parsed address; a literal one is checked here, a name when it is resolved. Raises EgressRefused.
 
         Verdicts are remembered as long as the policy is the same object.
         """
-        policy = self._policy()
         if policy is not self._judged_by or len(self._judged) >= _JUDGED_URLS:
             self._judged = {}
             self._judged_by = policy
         target = self._judged.get(url)
         if target is None:
-            target = URL(url)
-            _check_literal(target.host or "", policy)
-            self._judged[url] = target
+            target = self._judged[url] = judge(url, policy)
         return target
 
     async def post(
@@ -168,40 +186,83 @@ class GuardedClient:
         body: bytes | AsyncIterable[bytes],
         headers: Mapping[str, str],
         timeout_s: float | None = None,
+        follow_redirects: int = 0,
     ) -> HttpResponse:
-        timeout = self._timeout if timeout_s is None else aiohttp.ClientTimeout(total=timeout_s)
+        """``timeout_s`` covers all, redirects and the answer's body included. ``follow_redirects``: how many of status
+        307 and 308; the one after them, and all others, are returned as they are. Raises HttpError."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        self._longest_s = max(self._longest_s, limit_s)
+        policy = self._policy()
         try:
-            target = self._target(url)
-            async with self._open().post(
-                target, data=body, headers=headers, allow_redirects=False, timeout=timeout
-            ) as response:
-                answer = await _beginning(response) if response.content_length != 0 else b""
-                return HttpResponse(response.status, response.headers, answer)
-        except EgressRefused as error:
-            raise HttpError("EGRESS_REFUSED", str(error), retryable=False) from error
-        except TimeoutError as error:
-            raise HttpError("ETIMEDOUT", f"no answer within {timeout.total:g} s") from error
-        except aiohttp.ClientConnectorDNSError as error:
-            raise HttpError("ENOTFOUND", f"{error.host}: {error.os_error}") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise HttpError("CERTIFICATE", str(error.certificate_error)) from error
-        except aiohttp.ServerDisconnectedError as error:
-            raise HttpError("ECONNRESET", "the peer closed the connection without an answer") from error
-        except aiohttp.ClientOSError as error:
-            cause = error.__cause__ if isinstance(error.__cause__, EgressRefused) else None
-            if cause is not None:
-                raise HttpError("EGRESS_REFUSED", str(cause), retryable=False) from error
-            os_error = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            # Without a number the text is the client's own, with the address in it, which may hold a secret.
-            detail = os_error.strerror if os_error.errno is not None else "the connection broke off"
-            raise HttpError(_error_code(os_error), detail or type(os_error).__name__) from error
-        except aiohttp.ClientResponseError as error:
-            raise HttpError("EPROTO", f"no valid HTTP: {error.message}"[:_DETAIL_LENGTH]) from error
-        except aiohttp.ClientError as error:
-            raise HttpError("EPROTO", type(error).__name__) from error
-        except (OSError, ValueError) as error:
-            # ValueError: a name that no resolver takes, a header that can't be sent.
-            raise HttpError("EPROTO", f"{type(error).__name__}: {error}"[:_DETAIL_LENGTH]) from error
+            target = self._target(url, policy)
+            if not follow_redirects and policy.proxy is None:
+                return await self._exchange(policy, target, body, headers, limit_s)
+            return await self._post_along(policy, target, body, headers, limit_s, follow_redirects)
+        except (EgressRefused, aiohttp.ClientError, OSError, ValueError) as error:
+            raise _http_error(error, limit_s) from error
+
+    async def _post_along(
+        self,
+        policy: EgressPolicy,
+        target: URL,
+        body: bytes | AsyncIterable[bytes],
+        headers: Mapping[str, str],
+        limit_s: float,
+        hops: int,
+    ) -> HttpResponse:
+        """Through redirects and past a proxy, in one time limit."""
+        deadline_s = self._clock.monotonic_s() + limit_s
+        while True:
+            if policy.proxy is not None and not is_literal(target):
+                async with asyncio.timeout(max(deadline_s - self._clock.monotonic_s(), 0)):
+                    await check_every_address(target.raw_host or "", self._open(policy)[1], policy)
+            left_s = deadline_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                raise TimeoutError
+            response = await self._exchange(policy, target, body, headers, left_s)
+            location = response.headers.get("Location")
+            again = response.status in _REPEATED and location is not None and isinstance(body, bytes)
+            if not again or not hops:
+                return response
+            hops -= 1
+            following = judge(resolve_location(target, location or ""), policy)
+            if following.scheme == "http" and target.scheme == "https":
+                raise EgressRefused("the redirect leads from https to http")
+            if following.origin() != target.origin():
+                headers = {name: value for name, value in headers.items() if name.lower() in _SAFE_ELSEWHERE}
+            target = following
+
+    async def _exchange(
+        self,
+        policy: EgressPolicy,
+        target: URL,
+        body: bytes | AsyncIterable[bytes],
+        headers: Mapping[str, str],
+        limit_s: float,
+    ) -> HttpResponse:
+        session, _ = self._open(policy)
+        timeout = aiohttp.ClientTimeout(total=limit_s)
+        proxy = policy.proxy
+        if proxy is None:
+            request = session.post(target, data=body, headers=headers, allow_redirects=False, timeout=timeout)
+        else:
+            credentials = _proxy_credentials(proxy)
+            if target.scheme == "http":
+                headers, credentials = {**headers, **credentials}, {}
+            request = session.post(
+                target,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=timeout,
+                proxy=proxy.url,
+                proxy_headers=credentials,
+            )
+        async with request as response:
+            if proxy is not None and response.status == 407:
+                raise HttpError("EPROXY", "the proxy of egress.proxy refused with status 407")
+            answer = await _beginning(response) if response.content_length != 0 else b""
+            return HttpResponse(response.status, response.headers, answer)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -211,3 +272,13 @@ class GuardedClient:
         for task in closing:
             task.cancel()
         await asyncio.gather(*closing, return_exceptions=True)
+        if self._resolver is not None:
+            await self._resolver.close()
+            self._resolver = None
+
+
+def _proxy_credentials(proxy: EgressProxy) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    pair = f"{proxy.username}:{proxy.password or ''}".encode()
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(pair).decode()}"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -28,6 +29,7 @@ _DIGIT: Final = re.compile(r"[0-9]")
 _ADDRESSES: Final = frozenset({"location", "content-location", "referer"})
 
 
+@lru_cache(maxsize=1024)
 def names_a_secret(name: str) -> bool:
     """Whether what has this name, such as a header or a parameter, is probably a secret."""
     return _NAME.search(name) is not None
@@ -50,17 +52,42 @@ def mask_url(url: str) -> str:
     return urlunsplit((parts.scheme, f"{MASK}@{host}" if at else host, path, query, ""))
 
 
+def secrets_in_url(url: str) -> list[str]:
+    """What :func:`mask_url` masks of an address, as it stands there and decoded, the longest first."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    found = {step for step in parts.path.split("/") if _is_secret_step(step)}
+    for parameter in re.split("[&;]", parts.query):
+        name, value = _parameter(parameter)
+        if _is_secret_parameter(name, value):
+            found.add(value)
+    decoded = found | {unquote(value) for value in found}
+    return sorted((value for value in decoded if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _is_secret_step(text: str) -> bool:
+    return looks_like_a_token(text) or ("@" in text and ":" in text.partition("@")[0])
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    """Name and value; what has no name is all value."""
+    name, equals, value = text.partition("=")
+    return (name, value) if equals else ("", text)
+
+
+def _is_secret_parameter(name: str, value: str) -> bool:
+    return bool(value) and (names_a_secret(unquote(name)) or looks_like_a_token(value))
+
+
 def _mask_step(text: str) -> str:
-    is_user = "@" in text and ":" in text.partition("@")[0]
-    return mask(text) if is_user or looks_like_a_token(text) else text
+    return mask(text) if _is_secret_step(text) else text
 
 
 def _mask_parameter(text: str) -> str:
-    name, equals, value = text.partition("=")
-    if not equals:
-        return mask(text) if looks_like_a_token(text) else text
-    secret = names_a_secret(unquote(name)) or looks_like_a_token(value)
-    return f"{name}={mask(value)}" if secret and value else text
+    name, value = _parameter(text)
+    return text.removesuffix(value) + mask(value) if _is_secret_parameter(name, value) else text
 
 
 def mask_headers(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from trunkline.destinations.kit import SAMPLE_BYTES, Exchange, HttpResponse
-from trunkline.destinations.masking import SHORTEST_SECRET, mask_headers, mask_url, scrub, secrets_in
+from trunkline.destinations.masking import SHORTEST_SECRET, mask_headers, mask_url, scrub, secrets_in, secrets_in_url
 
 DETAIL_LENGTH: Final = 200
 _COMPUTED_SECRETS: Final = ("x-signature",)
@@ -18,10 +18,8 @@ class Recorder:
     def __init__(self, url: str, own_headers: Mapping[str, str], *other_secrets: str) -> None:
         self._url = mask_url(url)
         self._secret_names = frozenset([*(name.lower() for name in own_headers), *_COMPUTED_SECRETS])
-        self._secrets = [
-            *(secret for secret in other_secrets if len(secret) >= SHORTEST_SECRET),
-            *secrets_in(own_headers),
-        ]
+        own = {*other_secrets, *secrets_in(own_headers), *secrets_in_url(url)}
+        self._secrets = sorted((secret for secret in own if len(secret) >= SHORTEST_SECRET), key=len, reverse=True)
         self._longest = max((len(secret.encode()) for secret in self._secrets), default=0)
 
     def exchange(self, headers: Mapping[str, str], body: bytes, response: HttpResponse | None) -> Exchange:

@@ -83,8 +83,8 @@ class WebhookType:
 
 def _check_batching(settings: Mapping[str, Any]) -> list[SettingsProblem]:
     problems = []
-    enabled = settings.get("enable_batching", False)
-    if not isinstance(enabled, bool):
+    enabled = settings.get("enable_batching")
+    if enabled is not None and not isinstance(enabled, bool):
         problems.append(("enable_batching", "not true or false", "Write true or false, without quotes."))
     for key, (least, most, whole, mend) in _RANGES.items():
         value = settings.get(key)
@@ -94,7 +94,7 @@ def _check_batching(settings: Mapping[str, Any]) -> list[SettingsProblem]:
         if not number or not least <= value <= most:
             kind = "a whole number" if whole else "a number"
             problems.append((key, f"not {kind} from {least:.15g} to {most:.15g}", mend))
-        elif enabled is False and (key != "batch_size" or value > 1):
+        elif enabled in (None, False) and (key != "batch_size" or value > 1):
             problems.append((key, "says nothing without enable_batching", _NEEDS_BATCHING))
     return problems
 

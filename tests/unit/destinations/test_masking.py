@@ -13,6 +13,7 @@ from trunkline.destinations.masking import (
     names_a_secret,
     scrub,
     secrets_in,
+    secrets_in_url,
 )
 from trunkline.destinations.recorder import DETAIL_LENGTH, Recorder
 from trunkline.secrets import MASK, mask
@@ -116,6 +117,19 @@ def test_which_of_a_destinations_headers_are_looked_for_in_answers() -> None:
     assert secrets_in(headers) == [TOKEN, "Bearer abc.defgh", "abc.defgh"]
 
 
+def test_which_parts_of_an_address_are_looked_for_in_answers() -> None:
+    url = f"https://e.com/hook/{TOKEN}?key=ab%2Fcd&v=1&token=abc&plain=word"
+    assert secrets_in_url(url) == [TOKEN, "ab%2Fcd", "ab/cd"]
+    assert secrets_in_url("http://[::1") == []
+
+
+@given(st.sampled_from(["token", "api_key", "x[password]"]), words)
+def test_what_is_masked_is_looked_for(name: str, value: str) -> None:
+    url = f"https://e.com/p?q=z&{name}={value}"
+    assert secrets_in_url(url) == [value]
+    assert value not in mask_url(url)
+
+
 def test_scrub() -> None:
     assert scrub("a secret1 and secret1", ["secret1"]) == f"a {mask('secret1')} and {mask('secret1')}"
 
@@ -123,7 +137,7 @@ def test_scrub() -> None:
 def test_an_exchange_shows_no_secret_of_the_destination_even_when_the_peer_echoes_it() -> None:
     own = {"Authorization": "Bearer abcd1234efgh", "X-Env": "prod"}
     recorder = Recorder("https://e.com/?key=12345678", own, "sh4red-secret")
-    answer = b'{"got": "Bearer abcd1234efgh", "token": "abcd1234efgh", "signed_with": "sh4red-secret"}'
+    answer = b'{"got": "Bearer abcd1234efgh", "token": "abcd1234efgh", "by": "sh4red-secret", "url": "/?key=12345678"}'
     response = HttpResponse(400, {"Set-Cookie": "a=b", "X-Echo": "abcd1234efgh"}, answer)
     exchange = recorder.exchange(own | {"Content-Type": "application/json", "X-Signature": "0" * 40}, b"{}", response)
     shown = repr(exchange) + recorder.detail(response) + recorder.clean("Bearer abcd1234efgh")

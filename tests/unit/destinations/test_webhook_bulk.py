@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.sink import HANG, Place, Reply
@@ -206,6 +206,7 @@ json_texts = st.recursive(
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(json_texts, min_size=1, max_size=20), st.booleans(), st.integers(1, 50))
 def test_any_lines_become_their_array(
     tmp_path_factory: pytest.TempPathFactory, values: list[Any], last_newline: bool, piece_bytes: int

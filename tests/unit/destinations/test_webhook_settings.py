@@ -18,6 +18,7 @@ URL = "https://example.com/hook"
         {},
         {"batch_size": 1},
         {"enable_batching": False},
+        {"enable_batching": None},
         {"enable_batching": True},
         {"enable_batching": True, "batch_size": 1},
         {"enable_batching": True, "batch_size": 1_000_000, "batch_bytes": 100_000_000, "batch_wait_s": 600},
@@ -33,6 +34,7 @@ def test_good_settings(settings: dict[str, Any]) -> None:
     ("settings", "key", "reason", "mend"),
     [
         ({"enable_batching": "yes"}, "enable_batching", "not true or false", "without quotes"),
+        ({"enable_batching": 0}, "enable_batching", "not true or false", "without quotes"),
         ({"batch_size": 2}, "batch_size", "says nothing without", "Add enable_batching: true"),
         ({"enable_batching": False, "batch_size": 100}, "batch_size", "says nothing", "Add enable_batching: true"),
         ({"batch_bytes": 5000}, "batch_bytes", "says nothing", "Add enable_batching: true"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trunkline.state import sqlite
+from tests.contract.state_engines import ENGINES, Engine, MakeEngine, engines
 from trunkline.state.base import (
     Changes,
     Interval,
@@ -23,7 +22,6 @@ from trunkline.state.base import (
     State,
     StateError,
     StateFull,
-    StateStore,
     StateTooNew,
     index_of,
     place_of,
@@ -33,73 +31,11 @@ from trunkline.state.sqlite import SqliteStateStore
 from trunkline.testing.memory_state import MemoryStateStore
 
 
-class Engine:
-    """An engine under test: ``store`` is the owner's."""
-
-    def __init__(self, store: StateStore) -> None:
-        self.store = store
-
-    def restart(self, *, kill: bool) -> None:
-        """A new owner on what is committed."""
-        raise NotImplementedError
-
-    def fill_disk(self, full: bool) -> None:
-        raise NotImplementedError
-
-
-class MemoryEngine(Engine):
-    def __init__(self) -> None:
-        self._memory = MemoryStateStore()
-        super().__init__(self._memory)
-
-    def restart(self, *, kill: bool) -> None:
-        self.store = self._memory = self._memory.reopen()
-
-    def fill_disk(self, full: bool) -> None:
-        self._memory.full = full
-
-
-class SqliteEngine(Engine):
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._path = path
-        self._monkeypatch = monkeypatch
-        super().__init__(SqliteStateStore(path))
-
-    def restart(self, *, kill: bool) -> None:
-        old = self.store
-        if not kill:
-            old.close()
-        self.store = SqliteStateStore(self._path)
-        if kill:
-            old.close()
-
-    def fill_disk(self, full: bool) -> None:
-        def failpoint(name: str) -> None:
-            if full and name == "state.commit.before":
-                raise OSError(errno.ENOSPC, "No space left on device")
-
-        self._monkeypatch.setattr(sqlite, "failpoint", failpoint)
-
-
-MakeEngine = Callable[[], Engine]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=ENGINES)
 def make_engine(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MakeEngine]:
-    made: list[Engine] = []
-
-    def make() -> Engine:
-        if request.param == "memory":
-            made.append(MemoryEngine())
-        else:
-            made.append(SqliteEngine(tmp_path / f"state{len(made)}.db", monkeypatch))
-        return made[-1]
-
-    yield make
-    for engine in made:
-        engine.store.close()
+    yield from engines(request.param, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def run_surface(
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(main())
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - it is raised by whoever waits
             failures.append(error)
         finally:
             ready.set()

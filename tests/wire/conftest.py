@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import pytest
+
+from tests.support.expected import missing
+from tests.support.server import Server, run_trunkline
+from tests.support.sink import Sink
+from tests.support.workspace import source, webhook, workspace
 
 from .kit import sdks
 from .kit.browser import Chromium, Pages, find_chromium
 from .kit.loop import BackgroundLoop
-from .kit.product import Product
 from .kit.proxy import FaultProxy
-from .kit.sink import Sink
 
 NPM_TIMEOUT_S = 300
 
@@ -26,18 +28,11 @@ FIXTURES = sdks.Sdk("fixtures", "http", ())
 """The source of requests that were written down."""
 
 
-def unavailable(reason: str) -> NoReturn:
-    """Skip on a developer's machine; in CI everything must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def node_packages() -> None:
     """Segment's npm packages below this folder, as the lock file has them."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        unavailable("node and npm run Segment's JavaScript SDKs: apt-get install nodejs npm")
+        missing("node and npm run Segment's JavaScript SDKs: apt-get install nodejs npm")
     wanted = hashlib.sha256((sdks.HERE / "package-lock.json").read_bytes()).hexdigest()
     modules = sdks.HERE / "node_modules"
     modules.mkdir(exist_ok=True)
@@ -54,7 +49,7 @@ def node_packages() -> None:
             timeout=NPM_TIMEOUT_S,
         )
         if done.returncode != 0:
-            unavailable(f"npm ci failed: {done.stderr[-2_000:]}")
+            missing(f"npm ci failed: {done.stderr[-2_000:]}")
         stamp.write_text(wanted)
 
 
@@ -76,36 +71,41 @@ def pages(loop: BackgroundLoop) -> Iterator[Pages]:
 def chromium(node_packages: None, loop: BackgroundLoop) -> Iterator[Chromium]:
     executable = find_chromium()
     if executable is None:
-        unavailable("no Chromium: apt-get install chromium-headless-shell")
+        missing("no Chromium: apt-get install chromium-headless-shell")
     browser = Chromium(loop, executable)
     yield browser
     browser.close()
-
-
-def configuration(of: Sequence[sdks.Sdk], sink: Sink) -> str:
-    """A source and a webhook for each SDK."""
-    lines = ["workspace: {slug: wire, name: Wire}", "sources:"]
-    lines += [f"  - {{slug: {sdk.name}, type: {sdk.source_type}, write_keys: [{sdk.write_key}]}}" for sdk in of]
-    lines.append("destinations:")
-    for sdk in of:
-        lines += [
-            f"  - slug: hook-{sdk.name}",
-            "    type: webhook",
-            f"    sources: [{sdk.name}]",
-            "    enabled: true",
-            f"    settings: {{url: {sink.url(sdk.name)!r}}}",
-        ]
-    lines.append('egress: {allow_private: ["127.0.0.0/8"]}')
-    return "\n".join(lines) + "\n"
 
 
 class Wire:
     """A running product with a sink behind it and a proxy in front of it for each SDK."""
 
     def __init__(self, directory: Path, loop: BackgroundLoop) -> None:
-        self.sink = Sink(loop)
-        self.product = Product(directory, configuration([*sdks.ALL, FIXTURES], self.sink))
+        connected = [*sdks.ALL, FIXTURES]
+        self.sink = Sink()
+        for sdk in connected:
+            self.sink.place(sdk.name).keep_hits = True
+        config = workspace(
+            [source(sdk.name, sdk.write_key, type=sdk.source_type) for sdk in connected],
+            [webhook(f"hook-{sdk.name}", self.sink.place(sdk.name).url, [sdk.name]) for sdk in connected],
+        )
+        self.product = Server(directory, config, settings={"fetch_browser_sdk": "true"})
         self.proxies = {sdk.name: FaultProxy(loop, self.product.port) for sdk in sdks.ALL}
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What the webhook got of this SDK so far, in the order of arrival."""
+        return [hit.json() for hit in list(self.sink.place(name).hits)]
+
+    def books(self) -> dict[str, dict[str, int]]:
+        """``verify --json`` by destination; fails the test when the books do not balance."""
+        status, report = self.product.verify()
+        assert (status, report["balanced"]) == (0, True), report
+        books: dict[str, dict[str, int]] = report["destinations"]
+        return books
+
+    def status_of(self, path: str) -> int:
+        """What the product answers to GET."""
+        return self.product.request("GET", path).status
 
     def close(self) -> None:
         self.product.close()
@@ -128,6 +128,6 @@ def wire(tmp_path_factory: pytest.TempPathFactory, loop: BackgroundLoop) -> Iter
 @pytest.fixture(scope="module")
 def browser_sdk(wire: Wire) -> None:
     """The server has Segment's browser SDK to serve."""
-    problem = wire.product.fetch_browser_sdk()
-    if problem is not None:
-        unavailable(f"the browser SDK can't be fetched here: {problem}")
+    done = run_trunkline("cdn", "install", "--data-dir", wire.product.data_dir, timeout_s=NPM_TIMEOUT_S)
+    if done.returncode != 0:
+        missing(f"the browser SDK can't be fetched here: {done.stdout}{done.stderr}")

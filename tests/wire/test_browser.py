@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 from .conftest import Wire
 from .kit import sdks
 from .kit.browser import Chromium, Pages, stock_snippet
-from .kit.loop import wait_until
 
 WRITE_KEY = sdks.BROWSER.write_key
 CALL = {"type": "track", "event": "Loaded", "properties": {"number": 1}}
@@ -42,7 +43,7 @@ def head_of(kind: str, address: str) -> str:
 def test_a_page_talks_to_no_one_but_us(
     wire: Wire, chromium: Chromium, pages: Pages, address: str, kind: str, analytics_key: str
 ) -> None:
-    before = len(wire.sink.events("browser"))
+    before = len(wire.events("browser"))
     url = pages.add(kind.replace(" ", "-").replace("'", ""), head_of(kind, address))
     page = chromium.open(url, analytics_key)
     try:
@@ -50,10 +51,10 @@ def test_a_page_talks_to_no_one_but_us(
         expected = 2 if kind == "own page call" else 1
 
         def arrived() -> bool:
-            return len(wire.sink.events("browser")) >= before + expected
+            return len(wire.events("browser")) >= before + expected
 
         wait_until(arrived, "the calls at the webhook", timeout_s=30)
-        track = next(event for event in wire.sink.events("browser")[before:] if event["type"] == "track")
+        track = next(event for event in wire.events("browser")[before:] if event["type"] == "track")
         assert track["context"]["page"]["title"] == "Shop"
         assert track["context"]["campaign"] == {"source": "wire", "name": "spring"}
         assert page.hosts_asked == {"localhost", "127.0.0.1"}
@@ -68,13 +69,13 @@ def test_a_page_talks_to_no_one_but_us(
 
 def test_queries_of_a_link_become_calls(wire: Wire, chromium: Chromium, pages: Pages, address: str) -> None:
     """This part of the SDK comes as a bundle of its own (``spec/event_path.md`` §1.14)."""
-    before = len(wire.sink.events("browser"))
+    before = len(wire.events("browser"))
     head = f"<script>{stock_snippet(WRITE_KEY, address)}</script>"
     page = chromium.open(pages.add("link", head) + "&ajs_event=Link+Opened&ajs_uid=u-9")
     try:
 
         def names() -> set[str]:
-            return {str(event.get("event", event["type"])) for event in wire.sink.events("browser")[before:]}
+            return {str(event.get("event", event["type"])) for event in wire.events("browser")[before:]}
 
         wait_until(lambda: names() >= {"Link Opened", "identify"}, lambda: f"both calls: {names()}", timeout_s=30)
         paths = {request.path for request in wire.proxies["browser"].recorded if request.method == "GET"}
@@ -87,7 +88,7 @@ def test_queries_of_a_link_become_calls(wire: Wire, chromium: Chromium, pages: P
 
 def test_batches_are_sent_when_the_visitor_leaves(wire: Wire, chromium: Chromium, pages: Pages, address: str) -> None:
     """Batching mode posts ``/v1/b``, at the latest while the page goes away (``spec/event_path.md`` §1.15)."""
-    before = len(wire.sink.events("browser"))
+    before = len(wire.events("browser"))
     strategy = {"strategy": "batching", "config": {"size": 10, "timeout": 60_000}}
     load = {"integrations": {"Segment.io": {"deliveryStrategy": strategy}}}
     page = chromium.open(pages.add("batching", f"<script>{stock_snippet(WRITE_KEY, address, load=load)}</script>"))
@@ -97,7 +98,7 @@ def test_batches_are_sent_when_the_visitor_leaves(wire: Wire, chromium: Chromium
         page.leave_for(pages.add("next", ""))
 
         def numbers() -> list[int]:
-            return sorted(event["properties"]["number"] for event in wire.sink.events("browser")[before:])
+            return sorted(event["properties"]["number"] for event in wire.events("browser")[before:])
 
         wait_until(lambda: numbers() == [1, 2, 3], lambda: f"all three calls: {numbers()}", timeout_s=30)
         assert [post.path for post in wire.proxies["browser"].posts()[-1:]] == ["/v1/b"]

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 from .conftest import Wire
 from .kit import sdks
 from .kit.browser import Chromium, Pages, stock_snippet
 from .kit.calls import instant, one_of_each
 from .kit.compare import assert_is_what_was_sent
-from .kit.loop import wait_until
 from .kit.sdks import Call, Client, Driver, Sdk
 
 CALLED = ("type", "userId", "anonymousId", "previousId", "groupId", "event", "name", "category", "messageId")
@@ -44,13 +45,13 @@ def test_what_arrives_is_what_was_called(wire: Wire, sdk: Sdk, client: Client) -
         client.call(call)
     client.finish()
     wait_until(
-        lambda: len(wire.sink.events(sdk.name)) >= len(calls),
-        lambda: f"{len(calls)} events; there are {wire.sink.events(sdk.name)}",
-        ARRIVAL_TIMEOUT_S,
+        lambda: len(wire.events(sdk.name)) >= len(calls),
+        lambda: f"{len(calls)} events; there are {wire.events(sdk.name)}",
+        timeout_s=ARRIVAL_TIMEOUT_S,
     )
-    wire.product.wait_until_settled()
+    wire.product.wait_until_drained()
 
-    arrived = wire.sink.events(sdk.name)
+    arrived = wire.events(sdk.name)
     sent = sent_events(wire, sdk)
     assert sorted(event["messageId"] for event in arrived) == sorted(sent), "each id that was sent, once"
     for call in calls:

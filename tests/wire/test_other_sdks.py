@@ -89,8 +89,8 @@ def exchanges(wire: Wire) -> Exchanges:
     for path in FILES:
         request = load(path)
         answers[path.stem] = [exchange(wire.product.port, request) for _ in range(2)]
-    wire.product.wait_until_settled()
-    return Exchanges(answers, wire.sink.events(FIXTURES.name))
+    wire.product.wait_until_drained()
+    return Exchanges(answers, wire.events(FIXTURES.name))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 from .conftest import Wire
 from .kit import sdks
 from .kit.browser import Chromium, Pages, stock_snippet
 from .kit.calls import numbered
-from .kit.loop import wait_until
 from .kit.proxy import LoseAnswer, Refuse
 from .kit.sdks import Client, Driver, Sdk
 
@@ -58,7 +59,7 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
         await_faults(wire)
         await_answers(wire)
         # Everything sent so far is committed, so a kill can double nothing: what comes twice now is our fault.
-        wire.product.wait_until_settled()
+        wire.product.wait_until_drained()
 
         # Now the same with a lost answer in between: the SDKs hold event 6 for unsent, the server has delivered it.
         for proxy in wire.proxies.values():
@@ -66,7 +67,7 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
             proxy.cut_off = True
         call(6)
         await_steps(wire, 6)
-        wire.product.wait_until_settled()
+        wire.product.wait_until_drained()
 
         wire.product.kill()
         before = {name: len(proxy.attempts()) for name, proxy in wire.proxies.items()}
@@ -83,8 +84,8 @@ def storm(wire: Wire, node_packages: None, chromium: Chromium, pages: Pages, bro
         for client in clients:
             client.finish()
         await_steps(wire, STEPS)
-        wire.product.wait_until_settled()
-        yield Storm(wire, wire.product.books(), cut)
+        wire.product.wait_until_drained()
+        yield Storm(wire, wire.books(), cut)
 
 
 def await_steps(wire: Wire, count: int) -> None:
@@ -93,7 +94,7 @@ def await_steps(wire: Wire, count: int) -> None:
             sdk.name: left for sdk in sdks.ALL if (left := sorted(set(range(1, count + 1)) - set(steps_of(wire, sdk))))
         }
 
-    wait_until(lambda: not missing(), lambda: f"all events; missing by SDK: {missing()}", RECOVERY_TIMEOUT_S)
+    wait_until(lambda: not missing(), lambda: f"all events; missing by SDK: {missing()}", timeout_s=RECOVERY_TIMEOUT_S)
 
 
 def await_faults(wire: Wire) -> None:
@@ -102,7 +103,7 @@ def await_faults(wire: Wire) -> None:
     def left() -> dict[str, int]:
         return {name: proxy.faults_left for name, proxy in wire.proxies.items() if proxy.faults_left}
 
-    wait_until(lambda: not left(), lambda: f"every fault was met; left: {left()}", RECOVERY_TIMEOUT_S)
+    wait_until(lambda: not left(), lambda: f"every fault was met; left: {left()}", timeout_s=RECOVERY_TIMEOUT_S)
 
 
 def await_answers(wire: Wire) -> None:
@@ -119,7 +120,9 @@ def await_answers(wire: Wire) -> None:
         return found
 
     wait_until(
-        lambda: not unanswered(), lambda: f"an answer for each event; none yet: {unanswered()}", RECOVERY_TIMEOUT_S
+        lambda: not unanswered(),
+        lambda: f"an answer for each event; none yet: {unanswered()}",
+        timeout_s=RECOVERY_TIMEOUT_S,
     )
 
 
@@ -130,12 +133,12 @@ def await_attempts(wire: Wire, before: dict[str, int]) -> None:
     wait_until(
         lambda: not silent(),
         lambda: f"every SDK tried while the server was dead; silent: {silent()}",
-        RECOVERY_TIMEOUT_S,
+        timeout_s=RECOVERY_TIMEOUT_S,
     )
 
 
 def steps_of(wire: Wire, sdk: Sdk) -> list[int]:
-    return [event["properties"]["number"] for event in wire.sink.events(sdk.name)]
+    return [event["properties"]["number"] for event in wire.events(sdk.name)]
 
 
 @pytest.mark.slow

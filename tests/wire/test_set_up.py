@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.waiting import wait_until
+
 from .conftest import Wire
-from .kit.loop import BackgroundLoop, wait_until
+from .kit.loop import BackgroundLoop
 from .kit.sdks import BROWSER
 
 SCRIPT = f"/analytics.js/v1/{BROWSER.write_key}/analytics.min.js"
@@ -18,8 +20,8 @@ def test_the_server_fetches_the_browser_sdk_by_itself(
     fresh = Wire(tmp_path, loop)
     try:
         fresh.product.start()
-        assert fresh.product.status_of(f"/v1/projects/{BROWSER.write_key}/settings") == 200, "at once, without the SDK"
-        wait_until(lambda: fresh.product.status_of(SCRIPT) == 200, "the script is served", timeout_s=120)
+        assert fresh.status_of(f"/v1/projects/{BROWSER.write_key}/settings") == 200, "at once, without the SDK"
+        wait_until(lambda: fresh.status_of(SCRIPT) == 200, "the script is served", timeout_s=120)
         assert fresh.product.stop() == 0
     finally:
         fresh.close()

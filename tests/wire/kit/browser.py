@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from playwright.async_api import Browser, ConsoleMessage, Playwright, Request, async_playwright
 
-from .loop import BackgroundLoop
+from .loop import BackgroundLoop, serve
 from .sdks import BROWSER, HERE, Call
 
 SEGMENTS_CDN = "https://cdn.segment.com"
@@ -66,17 +66,9 @@ class Pages:
     def __init__(self, loop: BackgroundLoop) -> None:
         self._loop = loop
         self._pages: dict[str, str] = {}
-        self._port = loop.run(self._start())
-
-    async def _start(self) -> int:
         application = web.Application()
         application.router.add_get("/{name}", self._page)
-        self._runner = web.AppRunner(application, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port: int = self._runner.addresses[0][1]
-        return port
+        self._runner, self._port = loop.run(serve(application))
 
     async def _page(self, request: web.Request) -> web.Response:
         head = self._pages.get(request.match_info["name"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from aiohttp import web
 
 T = TypeVar("T")
 
@@ -29,12 +30,10 @@ class BackgroundLoop:
         self._loop.close()
 
 
-def wait_until(
-    condition: Callable[[], bool], what: str | Callable[[], str], timeout_s: float, pause_s: float = 0.05
-) -> None:
-    """Return as soon as it holds. Raises AssertionError that says what did not come."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what if isinstance(what, str) else what()}")
-        time.sleep(pause_s)
+async def serve(application: web.Application, **options: Any) -> tuple[web.AppRunner, int]:
+    """Serve it on loopback; what ends it with its ``cleanup``, and its port."""
+    runner = web.AppRunner(application, access_log=None, **options)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port: int = runner.addresses[0][1]
+    return runner, port

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from .loop import BackgroundLoop
+from .loop import BackgroundLoop, serve
 
 _NOT_FORWARDED = {"connection", "keep-alive", "transfer-encoding", "content-length", "upgrade", "te"}
 
@@ -65,19 +65,14 @@ class FaultProxy:
         self.recorded: list[Recorded] = []
         self.cut_off = False
         """While this holds, event requests that meet no fault lose their connection and never reach the product."""
-        self.port = loop.run(self._start())
+        self._runner, self.port = loop.run(self._start())
         self.address = f"http://127.0.0.1:{self.port}"
 
-    async def _start(self) -> int:
+    async def _start(self) -> tuple[web.AppRunner, int]:
         self._client = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=30))
         application = web.Application(client_max_size=1 << 24)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None, auto_decompress=False)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port: int = self._runner.addresses[0][1]
-        return port
+        return await serve(application, auto_decompress=False)
 
     def fail_next(self, *faults: Fault) -> None:
         """The next event requests meet these, one each."""

@@ -178,7 +178,7 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All process settings, parsed. Sizes are bytes, ``_s`` seconds, ``_hours`` hours."""
+    """All process settings, parsed. Sizes are bytes, ``_s`` seconds, ``_hours`` hours, ``_days`` days."""
 
     data_dir: Path = _setting(
         Path("data"), "path", _path, "Directory that holds everything Trunkline keeps.", home="outside"
@@ -278,6 +278,34 @@ class Settings:
         "size",
         _size(64 * 1024, 4 * GIB),
         "Size of one file of the event log; space is freed by the file.",
+    )
+    archive: bool = _setting(
+        True, "true or false", _switch, "Whether accepted events are archived. Without it nothing can be replayed."
+    )
+    archive_url: str = _setting(
+        "",
+        "address",
+        _text,
+        "Where the archive's files go: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or "
+        "`file:///PATH`. Without it `archive` in the data directory.",
+    )
+    archive_retention_days: float = _setting(
+        365.0,
+        "days",
+        lambda value: _number(value, 1, 36_500),
+        "How long the archive keeps events, counted from the end of the day on which they were received.",
+    )
+    archive_flush_s: float = _setting(
+        300.0,
+        "seconds",
+        _seconds(0.1, 86_400),
+        "Time after which events that were received are written to the archive, in files of one source each.",
+    )
+    archive_file_bytes: int = _setting(
+        64 * MIB,
+        "size",
+        _size(64 * 1024, 4 * GIB),
+        "Size of the events in one file of the archive, before compression. No file is larger than 100 MB.",
     )
     dedupe_memtable_keys: int = _setting(
         250_000,

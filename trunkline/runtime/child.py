@@ -33,6 +33,10 @@ def _role(name: str) -> Role:
         from trunkline.runtime.ingest_process import run_ingest
 
         return run_ingest
+    if name == "archive":
+        from trunkline.runtime.archive_process import run_archive
+
+        return run_archive
     raise SystemExit(f"unknown role {name!r}")
 
 
@@ -56,7 +60,7 @@ def main() -> None:
     _allow_many_files()
     _allow_many_lookups()
     settings = load_settings(os.environ, arguments.flags)
-    configure_logging(role=sys.argv[1] if sys.argv[1] == "worker" else f"ingest.{arguments.index}")
+    configure_logging(role=f"ingest.{arguments.index}" if sys.argv[1] == "ingest" else sys.argv[1])
 
     async def run() -> None:
         await role(settings, arguments, Signals(arguments.alive_fd))

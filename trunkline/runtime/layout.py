@@ -25,6 +25,15 @@ class DataDir:
         return self.root / "dedupe"
 
     @property
+    def archive(self) -> Path:
+        """The archive's objects, unless `archive_url` says that they are elsewhere."""
+        return self.root / "archive"
+
+    @property
+    def archive_index(self) -> Path:
+        return self.root / "archive.db"
+
+    @property
     def run(self) -> Path:
         """Files that speak of the running processes only."""
         return self.root / "run"

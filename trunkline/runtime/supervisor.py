@@ -17,6 +17,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from trunkline.archive.errors import StoreAddressError
+from trunkline.archive.open_store import open_store
 from trunkline.clock import Clock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.files import write_atomically
@@ -42,7 +44,7 @@ HEALTHY_AFTER_S: Final = 5.0
 KILL_MARGIN_S: Final = 7.0
 """After the grace for sends, how long a child may take to commit and leave before it is killed."""
 BACKLOG: Final = 2048
-ROLES: Final = ("ingest", "worker")
+ROLES: Final = ("ingest", "worker", "archive")
 
 _log = structlog.get_logger(__name__)
 
@@ -71,6 +73,11 @@ class Supervisor:
         self._flags = flags
         self._clock = clock
         self._data = DataDir(settings.data_dir)
+        if settings.archive:
+            try:
+                open_store(settings.archive_url, self._data.archive)
+            except StoreAddressError as error:
+                raise ServeError(str(error)) from error
         self._stopping = asyncio.Event()
         self._reload = asyncio.Event()
         self._alive_read, self._alive_write = os.pipe()
@@ -83,6 +90,7 @@ class Supervisor:
         self._children = [
             _Child(role, index)
             for role in roles
+            if role != "archive" or settings.archive
             for index in range(settings.ingest_processes if role == "ingest" else 1)
         ]
 

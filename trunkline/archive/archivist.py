@@ -1,0 +1,151 @@
+"""The archive's loop: follow every partition, flush when it is time, remove what is too old, never give up.
+
+It runs in one thread that nothing waits for. Whatever fails is tried again, with longer and longer pauses; meanwhile
+the log keeps what is not archived.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Final
+
+import structlog
+
+from trunkline.archive.errors import ArchiveError
+from trunkline.archive.index import ArchiveIndex
+from trunkline.archive.layout import DAY_MS
+from trunkline.archive.metrics import ArchiveMetrics
+from trunkline.archive.store import ObjectStore
+from trunkline.archive.writer import PartitionWriter
+from trunkline.clock import Clock
+from trunkline.log.base import ACCEPTED, EventLog, LogError
+
+SHORTEST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 10.0
+FIRST_BACKOFF_S: Final = 1.0
+LONGEST_BACKOFF_S: Final = 60.0
+COMPLAIN_EVERY_S: Final = 60.0
+EXPIRE_EVERY_S: Final = 3600.0
+_EXPIRE_STEP: Final = 200
+
+_log = structlog.get_logger(__name__)
+
+
+class Archivist:
+    """Owns the index. :meth:`run` is for one thread, :meth:`stop` for any."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        index: ArchiveIndex,
+        store: ObjectStore,
+        clock: Clock,
+        metrics: ArchiveMetrics,
+        *,
+        file_bytes: int,
+        flush_s: float,
+        retention_days: float,
+    ) -> None:
+        self._log = log
+        self._index = index
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._file_bytes = file_bytes
+        self._flush_s = flush_s
+        self._retention_ms = round(retention_days * DAY_MS)
+        self._writers: dict[str, PartitionWriter] = {}
+        self._stopping = threading.Event()
+        self._expire_at_s = clock.monotonic_s()
+        self._complain_at_s = clock.monotonic_s()
+        self._failing = False
+
+    def stop(self) -> None:
+        """What is gathered and not flushed stays in the log, and comes at the next start."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Until :meth:`stop`. Sleeps longer where nothing happens."""
+        longest_s = min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, self._flush_s / 10))
+        pause_s, backoff_s = SHORTEST_PAUSE_S, FIRST_BACKOFF_S
+        while not self._stopping.is_set():
+            try:
+                busy = self.work()
+            except (ArchiveError, LogError) as error:
+                self._complain(error, backoff_s)
+                self._stopping.wait(backoff_s * random.uniform(0.8, 1.2))  # noqa: S311 - not for secrets
+                backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+                continue
+            if self._failing:
+                self._failing = False
+                _log.info("archive.recovered")
+            backoff_s = FIRST_BACKOFF_S
+            pause_s = SHORTEST_PAUSE_S if busy else min(pause_s * 2, longest_s)
+            self._stopping.wait(pause_s)
+        for writer in self._writers.values():
+            writer.close()
+
+    def work(self) -> bool:
+        """Read up to the head, flush what is due, expire now and then; whether there was anything to read.
+
+        Raises ArchiveError, LogError; what was done stays done.
+        """
+        busy = False
+        try:
+            for partition in self._log.partitions(ACCEPTED):
+                writer = self._writers.get(partition)
+                if writer is None:
+                    writer = self._writers[partition] = self._writer(partition)
+                busy |= self._follow(writer)
+            if self._clock.monotonic_s() >= self._expire_at_s:
+                self.expire()
+                self._expire_at_s = self._clock.monotonic_s() + EXPIRE_EVERY_S
+        finally:
+            self._metrics.lags(max((writer.lag_s() for writer in self._writers.values()), default=0.0))
+        return busy
+
+    def _writer(self, partition: str) -> PartitionWriter:
+        return PartitionWriter(
+            self._log,
+            partition,
+            self._index,
+            self._store,
+            self._clock,
+            file_bytes=self._file_bytes,
+            flush_s=self._flush_s,
+        )
+
+    def _follow(self, writer: PartitionWriter) -> bool:
+        busy = False
+        while not self._stopping.is_set():
+            while writer.advance() and not self._stopping.is_set():
+                busy = True
+            if not writer.due or self._stopping.is_set():
+                return busy
+            writer.flush(self._metrics.written)
+            self.sweep()
+        return busy
+
+    def expire(self) -> None:
+        """Forget files of days that ended longer ago than the retention, then remove their objects."""
+        before_ms = self._clock.now_ms() - self._retention_ms
+        while not self._stopping.is_set() and self._index.expire(before_ms, _EXPIRE_STEP):
+            self.sweep()
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove objects that nothing speaks of any more. Raises StoreError, IndexFailed."""
+        while not self._stopping.is_set() and (keys := self._index.doomed(_EXPIRE_STEP)):
+            for key in keys:
+                self._store.delete(key)
+            self._index.removed(keys)
+            self._metrics.expired(len(keys))
+
+    def _complain(self, error: Exception, again_in_s: float) -> None:
+        self._metrics.failed()
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._complain_at_s:
+            self._complain_at_s = now_s + COMPLAIN_EVERY_S
+            self._failing = True
+            _log.error("archive.failed", error=str(error), again_in_s=again_in_s)

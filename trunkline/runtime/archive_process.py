@@ -1,0 +1,100 @@
+"""The archive as a process: whatever its store or its compression takes, nobody else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from trunkline.archive.archivist import Archivist
+from trunkline.archive.index import ArchiveIndex
+from trunkline.archive.metrics import ArchiveMetrics
+from trunkline.archive.open_store import open_store
+from trunkline.clock import SystemClock
+from trunkline.log.embedded import EmbeddedLog
+from trunkline.observe.metrics import Publisher
+from trunkline.runtime.interpreter import tune_interpreter
+from trunkline.runtime.layout import DataDir
+from trunkline.runtime.lifecycle import ChildArguments, Signals
+from trunkline.settings import Settings
+
+NICENESS: Final = 10
+PUBLISH_INTERVAL_S: Final = 5.0
+PATIENCE_S: Final = 3.0
+"""How long a request that is under way may hold up the end. What it was about is repeated at the next start."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_archive(settings: Settings, arguments: ChildArguments, signals: Signals) -> None:
+    """Run until told to stop."""
+    os.nice(NICENESS)
+    data = DataDir(settings.data_dir)
+    clock = SystemClock()
+    registry = CollectorRegistry()
+    publisher = Publisher(registry, data.metrics, "archive")
+    index = ArchiveIndex(data.archive_index)
+    archivist = Archivist(
+        EmbeddedLog(data.log, clock),
+        index,
+        open_store(settings.archive_url, data.archive, reserve_bytes=settings.reserve_bytes),
+        clock,
+        ArchiveMetrics(registry),
+        file_bytes=settings.archive_file_bytes,
+        flush_s=settings.archive_flush_s,
+        retention_days=settings.archive_retention_days,
+    )
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    ended: asyncio.Future[None] = loop.create_future()
+    # A thread of its own and not the loop's: one that hangs in a request must not hold up the end of the process.
+    thread = threading.Thread(target=_run, args=(archivist, loop, ended), name="archive", daemon=True)
+    signals.connect(stop=stopping.set, reload=lambda: None)
+    tune_interpreter()
+    thread.start()
+    publishing = asyncio.create_task(_publish(publisher))
+    stopped = asyncio.create_task(stopping.wait())
+    waited_for: tuple[asyncio.Future[Any], ...] = (ended, stopped)
+    try:
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        archivist.stop()
+        await asyncio.wait((ended,), timeout=PATIENCE_S)
+    finally:
+        publishing.cancel()
+        stopped.cancel()
+    if not ended.done():
+        sys.stderr.flush()
+        os._exit(0)
+    index.close()
+    ended.result()
+
+
+def _run(archivist: Archivist, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+    """The thread: its end, and what it ended with, goes to the loop."""
+    try:
+        archivist.run()
+    except Exception as error:  # noqa: BLE001 - handed over: the process ends with it
+        loop.call_soon_threadsafe(_hand_over, ended, error)
+    else:
+        loop.call_soon_threadsafe(_hand_over, ended, None)
+
+
+def _hand_over(ended: asyncio.Future[None], error: Exception | None) -> None:
+    if error is None:
+        ended.set_result(None)
+    else:
+        ended.set_exception(error)
+
+
+async def _publish(publisher: Publisher) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(publisher.publish)
+        except OSError as error:
+            _log.warning("metrics.not_published", error=str(error))
+        await asyncio.sleep(PUBLISH_INTERVAL_S)

@@ -19,6 +19,7 @@ from trunkline.delivery.egress import EgressPolicy, EgressRefused
 
 MAX_LENGTH: Final = 8192
 _BEGINNING: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)", re.ASCII)
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII)
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]@%\\]+))(?::([0-9]{0,5}))?", re.ASCII)
 _HOST: Final = re.compile(r"[a-z0-9._-]+", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*", re.ASCII)
@@ -58,6 +59,8 @@ def judge(text: str, policy: EgressPolicy) -> URL:
 def resolve_location(base: URL, location: str) -> str:
     """The address that a redirect leads to, still to be judged. Raises EgressRefused."""
     _check_characters(location)
+    if _ABSOLUTE.match(location):
+        return location  # as it is: joining would mend what is broken
     try:
         return urljoin(str(base), location)
     except ValueError:

@@ -193,7 +193,7 @@ NAMES = [
     "http://\u0660.\u0660.\u0660.\u0660/",
     "http://localhost/",
     "http://LOCALHOST./",
-    "http://\u24d1localhost/",
+    "http://\u24dbocalhost/",
 ]
 """Left to the resolver: they are judged by what they resolve to."""
 

@@ -20,11 +20,13 @@ class Feed(Protocol):
     """A lane's own way to its events.
 
     ``behind`` is the position at which reading goes on; None: the lane has caught up and is handed its events.
-    ``skip`` is the state that the lane was restored from, as long as events below it may come again.
+    ``skip`` is the state that the lane was restored from, as long as events below it may come again. ``refuses``
+    tells the outcome and the reason of an event that is not to be sent; None: there are none.
     """
 
     behind: int | None
     skip: LaneState | None
+    refuses: Callable[[AcceptedEvent], tuple[str, str] | None] | None
 
     def restore(self, state: LaneState) -> None:
         """Go on where this state says."""
@@ -33,6 +35,11 @@ class Feed(Protocol):
     def read(self) -> list[Taken]:
         """The next slice; may be empty although there is more (then ``behind`` has moved). When there is no more,
         ``behind`` is None. Raises LogError or RecordError; reading may then be tried again."""
+        ...
+
+    @property
+    def mark(self) -> int:
+        """The place at which reading goes on, while ``behind``."""
         ...
 
     @property
@@ -54,12 +61,17 @@ class LogFeed:
         """``dispatched`` tells the position up to which envelopes have been handed to lanes that keep up."""
         self.behind: int | None = None
         self.skip: LaneState | None = None
+        self.refuses: Callable[[AcceptedEvent], tuple[str, str] | None] | None = None
         self._open_reader = open_reader
         self._dispatched = dispatched
         self._reader: EnvelopeReader | None = None
         self._intervals: dict[str, list[Interval]] = {}
 
     is_waiting = False
+
+    @property
+    def mark(self) -> int:
+        return place_of(self.behind or 0, 0)
 
     def set_intervals(self, intervals: Iterable[Interval]) -> None:
         """The stretches in which the lane's sources were connected; events outside of them are not the lane's."""

@@ -39,7 +39,8 @@ from trunkline.destinations.kit import (
 )
 from trunkline.log.base import LogError
 from trunkline.log.records import RecordError
-from trunkline.state.base import Changes, LaneState, RetryRow, place_of
+from trunkline.spec.outcomes import DESTINATION_DELETED
+from trunkline.state.base import Changes, LaneState, RetryRow
 
 QUEUE_EVENTS: Final = 10_000
 ROW_AFTER_S: Final = 1.0
@@ -163,8 +164,14 @@ class Lane:
         skip = self.feed.skip
         now_s = self._clock.monotonic_s()
         size_bytes = 0
+        refuses = self.feed.refuses
         for place, event in taken:
             if skip is not None and skip.is_settled(place):
+                if self._window:
+                    self._window.append(LaneEvent(place, None, 0, settled=True))
+                continue
+            if refuses is not None and (verdict := refuses(event)) is not None:
+                self._ledger.refused(event, *verdict)
                 if self._window:
                     self._window.append(LaneEvent(place, None, 0, settled=True))
                 continue
@@ -512,7 +519,7 @@ class Lane:
             mark = self._window[0].place
             above = self._window[-1].place
         elif behind is not None:
-            mark = place_of(behind, 0)
+            mark = self.feed.mark
             if skip is not None:
                 # Nothing has been read since the restart: the mark may lie within the envelope, and must not fall.
                 mark = max(mark, skip.mark)
@@ -547,8 +554,9 @@ class Lane:
         if old is not None:
             self._retired.append(old)
 
-    def delete(self, changes: Changes) -> None:
-        """The destination is gone: everything that was pending is counted as failed, in the same commit."""
+    def delete(self, changes: Changes, reason: str = DESTINATION_DELETED) -> None:
+        """The destination is gone, or the replay cancelled: everything that was pending is counted as failed, in the
+        same commit."""
         self.collect(changes)
         waiting = [item for _, _, item in self._due]
         waiting += [item for flight in self._flights for item in flight.items if item.has_row]
@@ -559,7 +567,7 @@ class Lane:
             if item.outgoing is not None:
                 pending[item.outgoing.source] = pending.get(item.outgoing.source, 0) + 1
         for source, count in pending.items():
-            self._ledger.cancelled(source, count)
+            self._ledger.cancelled(source, count, reason)
         for item in rows:
             if item.has_row:
                 self._ledger.drop_row(item)

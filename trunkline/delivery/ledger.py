@@ -7,8 +7,9 @@ from typing import Final
 from trunkline.clock import Clock
 from trunkline.delivery.window import LaneEvent
 from trunkline.destinations.kit import Exchange, Outcome, OutgoingEvent
+from trunkline.log.records import AcceptedEvent
 from trunkline.pipeline.stages import SEND
-from trunkline.spec.outcomes import DELIVERED, DESTINATION_DELETED, FAILED, RETRIES_EXHAUSTED
+from trunkline.spec.outcomes import DELIVERED, FAILED, RETRIES_EXHAUSTED
 from trunkline.state.base import (
     RETRY,
     Attempt,
@@ -110,9 +111,14 @@ class Ledger:
         counts.retries += retries
         counts.requests += starts_request
 
-    def cancelled(self, source: str, count: int) -> None:
-        """Events that were pending when the destination was deleted."""
-        key = ((source, "", "", ""), FAILED, DESTINATION_DELETED)
+    def refused(self, event: AcceptedEvent, outcome: str, reason: str) -> None:
+        """The event ends here, without an attempt."""
+        key = ((event.source, event.type, event.name, event.app_version), outcome, reason)
+        self._others.setdefault(key, RecordCounts()).events += 1
+
+    def cancelled(self, source: str, count: int, reason: str) -> None:
+        """Events that were pending when the destination was deleted, or the replay cancelled."""
+        key = ((source, "", "", ""), FAILED, reason)
         counts = self._others.setdefault(key, RecordCounts())
         counts.events += count
 

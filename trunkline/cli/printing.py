@@ -1,0 +1,63 @@
+"""What the commands that read the record have in common on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+WIDTH: Final = 80
+"""Columns at least: where the output goes to no terminal, too."""
+
+
+def plain(text: str) -> str:
+    """Another's text without anything that a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "�" if letter not in "\n\t" else " " for letter in text)
+
+
+def console() -> Console:
+    """Prints texts as they are: nothing in them is markup, nothing is highlighted."""
+    return Console(markup=False, highlight=False, emoji=False)
+
+
+def paragraph(screen: Console, text: str, *, indent: int = 0, style: str = "") -> None:
+    """Wrapped, all of it indented."""
+    screen.print(Padding(Text(text, style=style), (0, 0, 0, indent)))
+
+
+def table(*headings: str, numbers: Sequence[int] = ()) -> Table:
+    """Without lines. ``numbers`` are the columns that are aligned to the right."""
+    made = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for at, heading in enumerate(headings):
+        right = at in numbers
+        made.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    return made
+
+
+def count_text(count: int, what: str) -> str:
+    """``1 event``, ``2,000 events``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def percent(rate: float | None) -> str:
+    """Two decimals, never rounded up to 100 %."""
+    if rate is None:
+        return "-"
+    hundredths = int(rate * 10_000) if rate < 1 else 10_000
+    return f"{hundredths / 100:.2f} %"
+
+
+def duration_text(milliseconds: float) -> str:
+    """In the unit that fits."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

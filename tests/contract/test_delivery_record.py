@@ -372,7 +372,8 @@ def test_too_many_attempts_of_a_destination_go_oldest_first(engine: Engine, monk
     assert numbers == [16, 17, 18, 19, 50]
 
 
-def test_a_key_that_comes_back_after_months_counts_anew(engine: Engine) -> None:
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_key_that_comes_back_after_months_counts_anew(engine: Engine, restarts: bool) -> None:
     """Its old rows are gone by then, and what the store knew of it with them; others keep theirs."""
     steady = key(name="Steady")
     for day in range(0, 120, 10):
@@ -386,6 +387,9 @@ def test_a_key_that_comes_back_after_months_counts_anew(engine: Engine) -> None:
                 )
             )
         tidy(engine.store, minute)
+        assert len([found for found, _ in rows_of(engine.store) if found.name == "Steady"]) == min(4, 1 + day // 10)
+        if restarts:
+            engine.restart(kill=True)
     end = START + 110 * DAY
     engine.store.commit(Changes(record={key(START): RecordCounts(1)}))
     tidy(engine.store, end)

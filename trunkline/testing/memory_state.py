@@ -58,8 +58,9 @@ class MemoryStateStore:
     def reopen(self) -> MemoryStateStore:
         """A new owner's store on the committed state. This one can't commit any more."""
         successor = MemoryStateStore()
-        successor._tables = self._tables
-        self.close()
+        with self._lock:
+            successor._tables = self._tables
+            self._closed = True
         return successor
 
     def commit(self, changes: Changes) -> None:

@@ -82,7 +82,7 @@ def test_reading_while_minutes_become_hours_misses_and_doubles_nothing(store: Sq
         for row in reader.record(0, EVER, **only):
             found += row.counts.events
             grains.add(row.grain_minutes)
-            store.tidy((minutes[0] + found // 6 + 2 * DAY) * MINUTE_MS)
+            store.tidy((minutes[0] + found // 3 + 30 + 2 * DAY) * MINUTE_MS)
         assert found == 3 * len(minutes)
     assert grains == {1, 60}
     assert sum(reader.latencies(0, EVER).values()) == 3 * len(minutes)

@@ -23,7 +23,7 @@ import msgspec
 from trunkline import __version__
 from trunkline.clock import Clock
 from trunkline.delivery.retry import RetryPolicy
-from trunkline.destinations.webhook import retry_after_s
+from trunkline.destinations.rate_limits import retry_after_s
 from trunkline.spec import codes
 
 USER_AGENT: Final = f"trunkline-send/{__version__}"

@@ -13,7 +13,7 @@ from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import Sender
 from trunkline.log.records import AcceptedEvent
 from trunkline.spec.outcomes import OBJECT
-from trunkline.state.base import Changes, Interval, LaneState, RetryRow, place_of
+from trunkline.state.base import BulkRow, Changes, Interval, LaneState, RetryRow, place_of
 from trunkline.workspace.model import DeliveryOptions, Destination, Snapshot
 
 DISABLED = "disabled"
@@ -71,13 +71,18 @@ class Dispatcher:
         self._by_source: dict[str, list[Lane]] = {}
 
     def adopt(
-        self, slug: str, intervals: Iterable[Interval], state: LaneState | None, rows: Iterable[RetryRow]
+        self,
+        slug: str,
+        intervals: Iterable[Interval],
+        state: LaneState | None,
+        rows: Iterable[RetryRow],
+        bulk: Iterable[BulkRow] = (),
     ) -> None:
         """Make the lane that an earlier run left behind. It is held until a snapshot is activated."""
         lane = self._make_lane(slug)
         lane.hold(DISABLED)
         self._feeds[slug].set_intervals(intervals)
-        lane.restore(state, rows)
+        lane.restore(state, rows, bulk)
 
     def _make_lane(self, slug: str) -> Lane:
         feed = self._feeds[slug] = LogFeed(self._open_reader, lambda: self.position)

@@ -10,11 +10,10 @@ whose circuit is open stands still: its events wait in the log.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -22,34 +21,27 @@ import structlog
 
 from trunkline.clock import Clock
 from trunkline.delivery.budget import LaneShare
+from trunkline.delivery.bulk import BulkLine
 from trunkline.delivery.complaints import Complaints
 from trunkline.delivery.feed import Feed, Taken
 from trunkline.delivery.gate import Gate
 from trunkline.delivery.ledger import Ledger
+from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
+from trunkline.delivery.sender_slot import SenderSlot
+from trunkline.delivery.waiting import WaitingEvents, held_up_ms
 from trunkline.delivery.window import LaneEvent, settled_runs
-from trunkline.destinations.kit import (
-    DELIVERED_OUTCOME,
-    SINGLE_EVENTS,
-    BatchRules,
-    Outcome,
-    OutgoingEvent,
-    Result,
-    Sender,
-)
+from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Result, Sender
 from trunkline.log.base import LogError
 from trunkline.log.records import RecordError
 from trunkline.spec.outcomes import DESTINATION_DELETED
-from trunkline.state.base import Changes, LaneState, RetryRow
+from trunkline.state.base import BulkRow, Changes, LaneState, RetryRow
 
-QUEUE_EVENTS: Final = 10_000
 ROW_AFTER_S: Final = 1.0
 ROW_AFTER_S_AN_EVENT: Final = 0.01
 """A batch becomes rows later than a single event: they cost what they are many."""
 READ_AGAIN_S: Final = 5.0
 """After the log could not be read."""
-EXPIRE_EVERY_S: Final = 1.0
-"""How often the rows behind an open circuit are looked through."""
 UNRECORDED_REQUESTS: Final = 256
 """So many requests, and the concurrency, may have been begun since the last commit: it bounds what a kill can make
 come twice."""
@@ -88,31 +80,28 @@ class Lane:
         feed: Feed,
         gate: Gate,
         share: LaneShare,
+        bulk_directory: Path,
         on_change: Callable[[Lane], None],
         clock: Clock,
         random: Random,
         settings: LaneSettings,
     ) -> None:
         """``key`` names the lane in the state: the destination's slug, or a replay's key. ``share`` is the lane's part
-        of the memory for queues; ``on_change`` is called when there is something to commit."""
+        of the memory for queues, ``bulk_directory`` a folder of its own; ``on_change`` is called when there is
+        something to commit."""
         self.key = key
         self.partition = partition
         self.feed = feed
         self.gate = gate
-        self._share = share
-        self._open_sender: Callable[[], Sender] | None = None
         self._on_change = on_change
         self._clock = clock
         self._random = random
         self._settings = settings
-        self._sender: Sender | None = None
-        self._retired: list[Sender] = []
-        self._queue: deque[LaneEvent] = deque()
-        self._queue_bytes = 0
+        self._sender = SenderSlot()
+        self._queue = LaneQueue(share)
         self._window: deque[LaneEvent] = deque()
         self._flights: set[_Flight] = set()
-        self._due: list[tuple[float, int, LaneEvent]] = []
-        self._sequence = itertools.count()
+        self._waiting = WaitingEvents(clock)
         self._senders: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next_slice: asyncio.Handle | None = None
@@ -122,22 +111,37 @@ class Lane:
         self._recording = 0
         self._held_by: set[str] = set()
         self._deleted = False
-        self._rows_expired_at_s = float("-inf")
         self._ledger = Ledger(key, partition, clock)
+        self._bulk = BulkLine(
+            self._ledger,
+            gate,
+            bulk_directory,
+            clock=clock,
+            random=random,
+            open_sender=self._sender.opened,
+            on_change=self._change,
+            wake_in=self._wake_in,
+        )
         self._complaints = Complaints(key, clock)
 
     def configure(self, settings: LaneSettings) -> None:
         """Use this policy from the next outcome on."""
         self._settings = settings
+        self._configure_bulk()
+
+    def _configure_bulk(self) -> None:
+        rules = None if self._settings.background else self._sender.bulk_rules
+        self._bulk.configure(rules, self._settings.policy)
 
     # -- what the lane takes -------------------------------------------------------------------------------------
 
-    def restore(self, state: LaneState | None, rows: Iterable[RetryRow]) -> None:
+    def restore(self, state: LaneState | None, rows: Iterable[RetryRow], bulk: Iterable[BulkRow] = ()) -> None:
         """Go on where the last commit left the lane."""
         self._persisted = state
         if state is not None:
             self.feed.restore(state)
-        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
+        self._bulk.restore(bulk)
+        now_ms = self._clock.now_ms()
         for row in rows:
             outgoing = OutgoingEvent(row.message_id, row.source, row.type, row.name, row.event)
             event = LaneEvent(row.place, outgoing, row.received_at_ms, row.attempts, row.first_attempt_at_ms)
@@ -146,24 +150,32 @@ class Lane:
             event.settled = event.has_row = True
             self._ledger.restored(row)
             wait_s = min(max(0, row.due_at_ms - now_ms) / 1000, self._settings.policy.window_s)
-            heapq.heappush(self._due, (now_s + wait_s, next(self._sequence), event))
+            self._waiting.push(event, wait_s)
 
     def offer(self, position: int, taken: Taken) -> None:
         """Take the events of the envelope at ``position`` that come from the lane's sources, in order."""
         feed = self.feed
         if feed.behind is not None:
             return
-        if len(self._queue) + len(taken) > QUEUE_EVENTS or self._share.is_full:
+        if not self._has_room_for(len(taken)):
             feed.behind = position
             self._change()
             return
         self._take(taken)
         self.wake()
 
+    def _has_room_for(self, events: int) -> bool:
+        if self._bulk.takes:
+            return self._bulk.can_take(events)
+        return self._queue.has_room_for(events)
+
     def _take(self, taken: Taken) -> None:
         skip = self.feed.skip
+        if self._bulk.takes:
+            self._take_in_bulk([pair for pair in taken if skip is None or not skip.is_settled(pair[0])])
+            return
+        self._bulk.count(len(taken), behind=self.feed.behind is not None)
         now_s = self._clock.monotonic_s()
-        size_bytes = 0
         refuses = self.feed.refuses
         for place, event in taken:
             if skip is not None and skip.is_settled(place):
@@ -181,10 +193,15 @@ class Lane:
             item = LaneEvent(place, outgoing, event.received_at_ms, queued_s=now_s)
             self._window.append(item)
             self._queue.append(item)
-            size_bytes += len(event.body)
-        self._queue_bytes += size_bytes
-        self._share.add(size_bytes)
         if taken:
+            self._change()
+
+    def _take_in_bulk(self, taken: Taken) -> None:
+        if self._window:
+            # Events before these are streamed and not settled: after a crash all above them comes again.
+            self._window.extend(LaneEvent(place, None, 0, settled=True) for place, _ in taken)
+        if taken:
+            self._bulk.add(taken)
             self._change()
 
     def _refill(self) -> None:
@@ -193,9 +210,9 @@ class Lane:
         A slice at a time, for the loop's sake: among much that is not the lane's own its next event may be far away.
         """
         feed = self.feed
-        if self._next_slice is not None or feed.is_waiting or len(self._queue) >= QUEUE_EVENTS // 2:
+        if self._next_slice is not None or feed.is_waiting or not self._queue.wants_more:
             return
-        if self._queue and self._share.is_full:
+        if self._bulk.takes and not self._bulk.can_take(1):
             return
         before = feed.behind
         try:
@@ -222,25 +239,24 @@ class Lane:
             return False
         if self._queue:
             return True
-        return bool(self._due) and self._due[0][0] <= self._clock.monotonic_s()
+        return len(self._waiting) > 0 and self._waiting.wait_s() <= 0
 
     def wake(self) -> None:
         """Start senders if there is work for them."""
-        if self._held_by or self._open_sender is None:
+        if self._held_by or self._sender.is_empty:
             return
-        if self.gate.breaker.opened_at_s is not None:
-            self._expire()
         if self.feed.behind is not None:
             self._refill()
+        self._bulk.step()
         self._spawn()
 
     def _spawn(self) -> None:
         waiting = len(self._queue) if self._ledger.has_room_for_rows else 0
         due = 0
-        if self._due:
-            wait_s = self._due[0][0] - self._clock.monotonic_s()
+        if len(self._waiting):
+            wait_s = self._waiting.wait_s()
             if wait_s <= 0:
-                due = len(self._due)
+                due = len(self._waiting)
             else:
                 self._wake_in(wait_s)
         if not waiting and not due:
@@ -248,7 +264,7 @@ class Lane:
         if (wait_s := self.gate.wait_s()) > 0:
             self._wake_in(wait_s)
             return
-        rules = self._rules()
+        rules = self._sender.rules
         if not due and not self._is_ripe(rules):
             return
         starting = len(self._senders) - len(self._flights)
@@ -278,18 +294,6 @@ class Lane:
         self._timer = None
         self.wake()
 
-    def _rules(self) -> BatchRules:
-        try:
-            return self._opened_sender().batch
-        except Exception:  # noqa: BLE001 - the attempt that follows meets the same error, and reports it
-            return SINGLE_EVENTS
-
-    def _opened_sender(self) -> Sender:
-        if self._sender is None:
-            assert self._open_sender is not None
-            self._sender = self._open_sender()
-        return self._sender
-
     def _next_batch(self) -> list[LaneEvent] | None:
         """What to send now. None: nothing, or not now; whoever frees the way, or a timer, wakes the lane."""
         if self._held_by:
@@ -300,53 +304,34 @@ class Lane:
         if self._unrecorded + self._recording + len(self._flights) >= UNRECORDED_REQUESTS + gate.settings.concurrency:
             return None  # recorded() wakes
         if (wait_s := gate.wait_s()) > 0:
-            if self._queue or self._due:
+            if self._queue or len(self._waiting):
                 self._wake_in(wait_s)
             return None
-        rules = self._rules()
-        batch: list[LaneEvent] = []
-        size_bytes = 0
-        due = self._due
-        if due:
-            now_s = self._clock.monotonic_s()
-            while due and due[0][0] <= now_s and len(batch) < rules.events:
-                size_bytes += _size(due[0][2])
-                if batch and size_bytes > rules.size_bytes:
-                    return batch
-                batch.append(heapq.heappop(due)[2])
+        rules = self._sender.rules
+        waiting = self._waiting
+        is_due = len(waiting) > 0 and waiting.wait_s() <= 0
         if not self._queue and self.feed.behind is not None:
             self._refill()
-        queue = self._queue
-        if queue and self._ledger.has_room_for_rows and (batch or self._is_ripe(rules)):
-            while queue and len(batch) < rules.events:
-                size_bytes += _size(queue[0])
-                if batch and size_bytes > rules.size_bytes:
-                    break
-                item = queue.popleft()
-                self._queue_bytes -= _size(item)
-                self._share.remove(_size(item))
-                batch.append(item)
-        if batch:
-            return batch
-        if due:
+        may_take = len(self._queue) > 0 and self._ledger.has_room_for_rows and (is_due or self._is_ripe(rules))
+        batch = take_batch(waiting, self._queue if may_take else None, rules)
+        if not batch and len(waiting):
             # The queue may have to wait for the rows: nobody else would wake a lane that is behind.
-            self._wake_in(due[0][0] - self._clock.monotonic_s())
-        return None
+            self._wake_in(waiting.wait_s())
+        return batch or None
 
     def _is_ripe(self, rules: BatchRules) -> bool:
         """Whether the queue holds a full batch, or its first event has waited for long enough."""
-        if rules.wait_s <= 0 or len(self._queue) >= rules.events or self._queue_bytes >= rules.size_bytes:
+        if rules.wait_s <= 0 or self._queue.is_full_batch(rules):
             return True
-        left_s = self._queue[0].queued_s + rules.wait_s - self._clock.monotonic_s()
+        left_s = self._queue.first.queued_s + rules.wait_s - self._clock.monotonic_s()
         if left_s <= 0 or self.feed.behind is not None:
             return True
         self._wake_in(left_s)
         return False
 
     def _expire(self) -> None:
-        """Behind a circuit that has stayed open for the whole window: what has waited for that long has failed.
-
-        Events that were never attempted count from when they were received, at most from when the circuit opened.
+        """Another probe has failed. Behind a circuit that has stayed open for the whole window, what has waited for
+        that long has failed too; events that were never attempted count from when they were received.
         """
         opened_at_s = self.gate.breaker.opened_at_s
         window_s = self._settings.policy.window_s
@@ -354,33 +339,10 @@ class Lane:
             return
         before_ms = self._clock.now_ms() - int(window_s * 1000)
         reason = self.gate.last_reason
-        while self._queue and self._queue[0].received_at_ms <= before_ms:
-            item = self._queue.popleft()
-            self._queue_bytes -= _size(item)
-            self._share.remove(_size(item))
-            self._fail(item, reason, None)
-        now_s = self._clock.monotonic_s()
-        if now_s - self._rows_expired_at_s < EXPIRE_EVERY_S:
-            return
-        self._rows_expired_at_s = now_s
-        kept = []
-        for entry in self._due:
-            item = entry[2]
-            if entry[0] <= now_s and item.first_attempt_at_ms + self._held_up_ms(item) <= before_ms:
-                self._fail(item, item.reason or reason, None)
-            else:
-                kept.append(entry)
-        heapq.heapify(kept)
-        self._due = kept
-
-    def _held_up_ms(self, item: LaneEvent) -> int:
-        """For how long the item has been due and could not be sent, other than for an open circuit: stopped, disabled,
-        held, rate-limited. That, and a clock that was put forward, expires nothing."""
-        late_ms = self._clock.now_ms() - item.due_at_ms
-        if late_ms <= 0:
-            return 0
-        now_s = self._clock.monotonic_s()
-        return max(0, late_ms - int(self.gate.breaker.open_time_s(now_s - late_ms / 1000, now_s) * 1000))
+        while self._queue and self._queue.first.received_at_ms <= before_ms:
+            self._fail(self._queue.pop(), reason, None)
+        for item in self._waiting.take_expired(before_ms, self.gate.breaker):
+            self._fail(item, item.reason or reason, None)
 
     # -- sending -------------------------------------------------------------------------------------------------
 
@@ -403,7 +365,7 @@ class Lane:
             if item.attempts == 0:
                 item.first_attempt_at_ms = now_ms
             else:
-                item.first_attempt_at_ms += self._held_up_ms(item)
+                item.first_attempt_at_ms += held_up_ms(item, self._clock, self.gate.breaker)
             item.elapsed_s = max(0, now_ms - item.first_attempt_at_ms) / 1000
             assert item.outgoing is not None
             events.append(item.outgoing)
@@ -412,7 +374,7 @@ class Lane:
         background = self._settings.background
         probe = self.gate.begin(len(batch), background)
         try:
-            outcomes: Sequence[Outcome] = await self._opened_sender().send(events)
+            outcomes: Sequence[Outcome] = await self._sender.opened().send(events)
             if len(outcomes) != len(batch):
                 raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} events")
         except Exception as error:  # noqa: BLE001 - a sender's bug must not end the lane; it is logged and retried
@@ -430,6 +392,8 @@ class Lane:
             self._conclude(batch, outcomes, took_s)
             self._unrecorded += 1
         self.gate.end(outcomes, probe=probe, background=background, first_attempt=first_attempt, latency_s=took_s)
+        if probe and not self._deleted:
+            self._expire()
 
     def _conclude(self, batch: list[LaneEvent], outcomes: Sequence[Outcome], took_s: float) -> None:
         ledger = self._ledger
@@ -453,7 +417,7 @@ class Lane:
                 if wait_s is not None:
                     item.reason = outcome.reason
                     ledger.retried(item, outcome, wait_s, starts_request=starts_request)
-                    heapq.heappush(self._due, (self._clock.monotonic_s() + wait_s, next(self._sequence), item))
+                    self._waiting.push(item, wait_s)
                     continue
             ledger.failed(item, outcome.reason, outcome, starts_request=starts_request)
             self._settle(item)
@@ -489,6 +453,7 @@ class Lane:
                     if not item.has_row:
                         self._ledger.put_row(item, "attempt under way", 0)
         self._ledger.collect(changes)
+        self._bulk.collect(changes)
         self._recording += self._unrecorded
         self._unrecorded = 0
         while self._window and self._window[0].settled:
@@ -500,8 +465,9 @@ class Lane:
 
     def recorded(self) -> None:
         """What was collected is on disk."""
-        waited = self._recording >= UNRECORDED_REQUESTS
+        waited = self._recording >= UNRECORDED_REQUESTS or not self._bulk.is_empty
         self._recording = 0
+        self._bulk.recorded()
         if waited:
             self.wake()
 
@@ -549,20 +515,20 @@ class Lane:
 
     def replace_sender(self, open_sender: Callable[[], Sender]) -> None:
         """Use these settings from the next attempt on. A lane without a sender sends nothing."""
-        self._open_sender = open_sender
-        old, self._sender = self._sender, None
-        if old is not None:
-            self._retired.append(old)
+        self._sender.fill(open_sender)
+        self._configure_bulk()
 
     def delete(self, changes: Changes, reason: str = DESTINATION_DELETED) -> None:
         """The destination is gone, or the replay cancelled: everything that was pending is counted as failed, in the
         same commit."""
         self.collect(changes)
-        waiting = [item for _, _, item in self._due]
+        waiting = self._waiting.items()
         waiting += [item for flight in self._flights for item in flight.items if item.has_row]
         rows = list(waiting)
         waiting += [item for item in self._window if not item.settled]
         pending = self.feed.remaining()
+        for source, count in self._bulk.cancel().items():
+            pending[source] = pending.get(source, 0) + count
         for item in waiting:
             if item.outgoing is not None:
                 pending[item.outgoing.source] = pending.get(item.outgoing.source, 0) + 1
@@ -572,38 +538,37 @@ class Lane:
             if item.has_row:
                 self._ledger.drop_row(item)
         self._ledger.collect(changes)
+        self._bulk.collect(changes)
         changes.lanes[self.key, self.partition] = None
         self.hold("deleted")
         self._deleted = True
         self.feed.close()
-        self._share.close()
+        self._queue.close()
         for task in self._senders:
             task.cancel()
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the attempts under way, then cancel what is left of them (they stay pending)."""
         self.hold("draining")
+        bulk = asyncio.create_task(self._bulk.drain(timeout_s))
         if self._senders:
             await asyncio.wait(self._senders, timeout=timeout_s)
+        await bulk
         for task in list(self._senders):
             task.cancel()
         await asyncio.gather(*self._senders, return_exceptions=True)
 
     async def close(self) -> None:
         self.feed.close()
-        for sender in [*self._retired, *([self._sender] if self._sender is not None else [])]:
-            await sender.close()
+        await self._sender.close()
 
     @property
     def is_idle(self) -> bool:
         """Nothing queued, under way or waiting for a retry."""
-        return not self._queue and not self._flights and not self._due and not self._window
+        return not self._queue and not self._flights and not len(self._waiting) and not self._window
 
     @property
     def pending_in_memory(self) -> int:
         """Events queued, in flight or waiting, for the metrics."""
-        return len(self._queue) + sum(len(flight.items) for flight in self._flights) + len(self._due)
-
-
-def _size(item: LaneEvent) -> int:
-    return len(item.outgoing.body) if item.outgoing is not None else 0
+        in_flight = sum(len(flight.items) for flight in self._flights)
+        return len(self._queue) + in_flight + len(self._waiting) + self._bulk.events

@@ -6,13 +6,14 @@ from typing import Final
 
 from trunkline.clock import Clock
 from trunkline.delivery.window import LaneEvent
-from trunkline.destinations.kit import Exchange, Outcome, OutgoingEvent
+from trunkline.destinations.kit import Exchange, Outcome, OutgoingEvent, Result
 from trunkline.log.records import AcceptedEvent
 from trunkline.pipeline.stages import SEND
 from trunkline.spec.outcomes import DELIVERED, FAILED, RETRIES_EXHAUSTED
 from trunkline.state.base import (
     RETRY,
     Attempt,
+    BulkRow,
     Changes,
     LaneKey,
     LatencyKey,
@@ -90,7 +91,7 @@ class Ledger:
         self._losses[loss] = self._losses.get(loss, 0) + 1
         self._note(item, outgoing, FAILED, reason, detail)
         if outcome is not None and outcome.exchange is not None:
-            self._sample(outgoing, reason, outcome.exchange)
+            self._take_sample(reason, outcome.exchange, outgoing.message_id, outgoing.body)
 
     def retried(self, item: LaneEvent, outcome: Outcome, wait_s: float, *, starts_request: bool) -> None:
         """The attempt failed; another is due after ``wait_s``."""
@@ -99,7 +100,7 @@ class Ledger:
         self._count(outgoing, RETRY, outcome.reason, 0, starts_request)
         self._note(item, outgoing, RETRY, outcome.reason, outcome.detail)
         if outcome.exchange is not None:
-            self._sample(outgoing, outcome.reason, outcome.exchange)
+            self._take_sample(outcome.reason, outcome.exchange, outgoing.message_id, outgoing.body)
         self.put_row(item, f"{outcome.reason} {outcome.detail}".strip(), wait_s)
 
     def _count(self, outgoing: OutgoingEvent, outcome: str, reason: str, retries: int, starts_request: bool) -> None:
@@ -122,6 +123,54 @@ class Ledger:
         counts = self._others.setdefault(key, RecordCounts())
         counts.events += count
 
+    # -- bulk batches: their events have neither type nor name in the record, as in Segment's -----------------------
+
+    def bulk_retried(self, row: BulkRow, outcome: Outcome) -> None:
+        """The attempt failed; ``row`` waits for another."""
+        for number, (source, count) in enumerate(row.events.items()):
+            counts = self._others.setdefault(((source, "", "", ""), RETRY, outcome.reason), RecordCounts())
+            counts.add(RecordCounts(events=count, requests=int(number == 0)))
+        self._note_bulk(row, RETRY, outcome)
+
+    def bulk_ended(self, row: BulkRow, outcome: Outcome) -> None:
+        """All events of the batch are delivered, or have failed. ``row.attempts`` counts the last attempt."""
+        now_ms = self._clock.now_ms()
+        delivered = outcome.result is Result.DELIVERED
+        for number, (source, count) in enumerate(row.events.items()):
+            kind = (source, "", "", "")
+            retries = max(0, row.attempts - 1) * count
+            ended = RecordCounts(count, count if row.attempts == 1 and delivered else 0, retries, int(number == 0))
+            if delivered:
+                self._delivered.setdefault(kind, RecordCounts()).add(ended)
+                latency = (source, bucket_of(now_ms - row.opened_at_ms))
+                self._latencies[latency] = self._latencies.get(latency, 0) + count
+            else:
+                reason = outcome.reason or RETRIES_EXHAUSTED
+                self._others.setdefault((kind, FAILED, reason), RecordCounts()).add(ended)
+                loss = (source, row.opened_at_ms // 60_000, reason)
+                self._losses[loss] = self._losses.get(loss, 0) + count
+        if not delivered or row.attempts > 1:
+            self._note_bulk(row, DELIVERED if delivered else FAILED, outcome)
+
+    def _note_bulk(self, row: BulkRow, ended: str, outcome: Outcome) -> None:
+        self._attempts.append(
+            Attempt(
+                destination=self.lane,
+                subscription="",
+                partition=self.partition,
+                place=row.place,
+                last_place=row.end_place - 1,
+                message_id="",
+                number=row.attempts,
+                at_ms=self._clock.now_ms(),
+                outcome=ended,
+                reason=outcome.reason,
+                detail=_storable(outcome.detail),
+            )
+        )
+        if outcome.exchange is not None:
+            self._take_sample(outcome.reason, outcome.exchange, "", b"")
+
     def _note(self, item: LaneEvent, outgoing: OutgoingEvent, outcome: str, reason: str, detail: str) -> None:
         self._attempts.append(
             Attempt(
@@ -139,7 +188,7 @@ class Ledger:
             )
         )
 
-    def _sample(self, outgoing: OutgoingEvent, reason: str, exchange: Exchange) -> None:
+    def _take_sample(self, reason: str, exchange: Exchange, message_id: str, body: bytes) -> None:
         now_ms = self._clock.now_ms()
         count, last_ms = self._sampled.get(reason, (0, 0))
         if count >= FIRST_SAMPLES and now_ms - last_ms < SAMPLE_EVERY_MS:
@@ -152,8 +201,8 @@ class Ledger:
                 destination=self.lane,
                 reason=reason,
                 at_ms=now_ms,
-                message_id=outgoing.message_id,
-                sent=outgoing.body[:_SENT_BYTES].decode("utf-8", "replace"),
+                message_id=message_id,
+                sent=body[:_SENT_BYTES].decode("utf-8", "replace"),
                 request=exchange.request_json(),
                 response=exchange.response_json(),
             )

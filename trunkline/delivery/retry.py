@@ -31,7 +31,7 @@ class RetryPolicy:
     growth: float = 3.2
     spread: float = 0.5
     longest_wait_s: float = 90 * 60
-    last_attempt_within_s: float = 15 * 60
+    last_attempt_within_s: float = 60.0
     max_attempts: int = 10
 
     @classmethod

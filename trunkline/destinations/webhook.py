@@ -33,8 +33,7 @@ from trunkline.destinations.kit import (
     outcome_of_status,
 )
 from trunkline.destinations.multi_status import MULTI_STATUS, read_multi_status
-from trunkline.destinations.rate_limits import PAUSING_STATUSES, pause_s
-from trunkline.destinations.rate_limits import retry_after_s as retry_after_s
+from trunkline.destinations.rate_limits import PAUSING_STATUSES, pause_s, retry_after_s
 from trunkline.destinations.recorder import Recorder
 from trunkline.workspace.model import Destination
 

@@ -34,6 +34,16 @@ class DataDir:
         return self.root / "archive.db"
 
     @property
+    def bulk(self) -> Path:
+        """Bulk batches that wait to be sent, a folder a destination."""
+        return self.root / "bulk"
+
+    @property
+    def lanes_status(self) -> Path:
+        """What the lanes do at the moment, for whoever looks."""
+        return self.run / "lanes.json"
+
+    @property
     def run(self) -> Path:
         """Files that speak of the running processes only."""
         return self.root / "run"

@@ -116,8 +116,8 @@ class StateWriter:
         loop = asyncio.get_running_loop()
         stall = loop.call_later(STALL_S, self._stalls)
         try:
-            await loop.run_in_executor(self._thread, self._store.commit, changes)
-        except StateError as error:
+            await loop.run_in_executor(self._thread, self._commit, changes)
+        except (StateError, OSError) as error:
             if self._failed is None:
                 _log.error("state.commit_failed", error=str(error))
                 self._on_trouble(True)
@@ -135,6 +135,11 @@ class StateWriter:
         for lane in lanes:
             lane.recorded()
         return True
+
+    def _commit(self, changes: Changes) -> None:
+        for prepare in changes.prepare:
+            prepare()
+        self._store.commit(changes)
 
     def _stalls(self) -> None:
         self._stalled = True

@@ -108,10 +108,12 @@ class Worker:
         self._last_reached_ms = 0
         slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
         slugs |= {destination for destination, _ in state.lanes} | {destination for destination, _ in state.row_counts}
+        slugs |= {row.destination for row in state.bulk}
         for slug in sorted(slugs):
             intervals = [interval for interval in state.intervals if interval.destination == slug]
             lane_state = state.lanes.get((slug, PARTITION))
-            self._dispatcher.adopt(slug, intervals, lane_state, parts.state.rows(slug))
+            bulk = [row for row in state.bulk if row.destination == slug]
+            self._dispatcher.adopt(slug, intervals, lane_state, parts.state.rows(slug), bulk)
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -352,6 +354,7 @@ class Worker:
             feed=feed,
             gate=Gate(self._parts.clock, self._random, GateSettings(self._parts.settings.lane_concurrency)),
             share=self._budget.share(slug),
+            bulk_directory=self._parts.data.bulk / slug,
             on_change=self._writer.touch,
             clock=self._parts.clock,
             random=self._random,

@@ -15,7 +15,7 @@ Errors::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -295,6 +295,9 @@ class Changes:
     losses: dict[LossKey, int] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    prepare: list[Callable[[], None]] = field(default_factory=list)
+    """What must be done, in this order, before the commit: files that its rows speak of are made durable. Raises
+    OSError. Whoever commits calls them first; repeating them does no harm."""
     opened: list[Interval] = field(default_factory=list)
     closed: list[Interval] = field(default_factory=list)
     snapshot: str | None = None
@@ -315,6 +318,7 @@ class Changes:
             or self.losses
             or self.attempts
             or self.samples
+            or self.prepare
             or self.opened
             or self.closed
             or self.snapshot is not None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from unittest.mock import patch
 
@@ -13,6 +14,7 @@ from trunkline.clock import Clock, SystemClock
 from trunkline.delivery import feed as feed_module
 from trunkline.delivery import lane as lane_module
 from trunkline.delivery import ledger as ledger_module
+from trunkline.delivery import queue as queue_module
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.breaker import BreakerSettings
 from trunkline.delivery.budget import MemoryBudget
@@ -59,7 +61,7 @@ def snapshot_of(destinations: Mapping[str, Sequence[str]], *, disabled: Sequence
 def tight_lanes(queue_events: int = 10_000, rows: int = 10_000, row_after_s: float = 1.0) -> Iterator[None]:
     """Lanes that fall behind, hit their cap and make rows sooner than in life."""
     with (
-        patch.object(lane_module, "QUEUE_EVENTS", queue_events),
+        patch.object(queue_module, "QUEUE_EVENTS", queue_events),
         patch.object(ledger_module, "ROWS_CAP", rows),
         patch.object(lane_module, "ROW_AFTER_S", row_after_s),
         patch.object(feed_module, "READ_BYTES", 200),
@@ -96,7 +98,9 @@ class World:
         seed: int = 0,
         clock: Clock | None = None,
         breaker: BreakerSettings = NEVER_OPENS,
+        bulk_directory: Path = Path("/nonexistent"),
     ) -> None:
+        self._bulk_directory = bulk_directory
         self._breaker = breaker
         self.clock = clock or SystemClock()
         self.log = MemoryLog(kafka_like=kafka_like, seed=seed)
@@ -133,9 +137,11 @@ class World:
         )
         slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
         slugs |= {slug for slug, _ in state.lanes} | {slug for slug, _ in state.row_counts}
+        slugs |= {row.destination for row in state.bulk}
         for slug in sorted(slugs):
             intervals = [interval for interval in state.intervals if interval.destination == slug]
-            self.dispatcher.adopt(slug, intervals, state.lanes.get((slug, "0")), self.store.rows(slug))
+            bulk = [row for row in state.bulk if row.destination == slug]
+            self.dispatcher.adopt(slug, intervals, state.lanes.get((slug, "0")), self.store.rows(slug), bulk)
 
     def _sender(self, slug: str) -> Sender:
         return ScriptedSender(self, slug)
@@ -147,6 +153,7 @@ class World:
             feed=feed,
             gate=Gate(self.clock, self._random, GateSettings(self._defaults.concurrency), self._breaker),
             share=self._budget.share(slug),
+            bulk_directory=self._bulk_directory / slug,
             on_change=lambda lane: None,
             clock=self.clock,
             random=self._random,
@@ -187,6 +194,8 @@ class World:
         changes, self.changes = self.changes, Changes()
         for lane in self.dispatcher.lanes.values():
             lane.collect(changes)
+        for prepare in changes.prepare:
+            prepare()
         self.store.commit(changes)
         for lane in self.dispatcher.lanes.values():
             lane.recorded()

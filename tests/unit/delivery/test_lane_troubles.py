@@ -163,10 +163,10 @@ def test_a_clock_that_is_put_back_ends_no_retries_and_loses_nothing() -> None:
         clock.shift_s -= 24 * HOUR_S
         lane = world.dispatcher.lanes["hook"]
         for _ in range(1000):
-            if not lane._due and world.attempts["hook", "m"] >= 4:
+            if not lane._waiting._heap and world.attempts["hook", "m"] >= 4:
                 break
             # The last attempt is planned near the window's end: bring it forward.
-            lane._due = [(0.0, sequence, item) for _, sequence, item in lane._due]
+            lane._waiting._heap = [(0.0, sequence, item) for _, sequence, item in lane._waiting._heap]
             lane.wake()
             await asyncio.sleep(0.001)
         await world.settle()

@@ -125,6 +125,4 @@ class EgressPolicy(EgressRules):
         if not 1 <= port <= 65_535:
             raise EgressRefused(f"{port} is no port")
         if port in PORTS_OF_OTHER_PROTOCOLS and port not in self.allow_ports:
-            raise EgressRefused(
-                f"port {port} is another protocol's; list it under egress.allow_ports to allow it"
-            )
+            raise EgressRefused(f"port {port} is another protocol's; list it under egress.allow_ports to allow it")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.archive import archived_events, archived_ids
 from tests.support.fixtures import MakeServer
 from tests.support.server import Server
 from tests.support.waiting import wait_until
@@ -18,30 +17,17 @@ from trunkline.archive.reader import ArchiveReader
 from trunkline.runtime.layout import DataDir
 
 CONFIG = workspace([source("web"), source("shop")], [])
-DAY_MS = 86_400_000
 
 
 def track(message_id: str) -> dict[str, Any]:
     return {"type": "track", "event": "E", "userId": "u", "messageId": message_id, "properties": {"n": 1}}
 
 
-def objects(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """What gunzip makes of every file, by source; the day is checked on the way."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("segment-logs/*/*/*.gz")):
-        assert int(path.parent.name) % DAY_MS == 0
-        lines = gzip.decompress(path.read_bytes()).splitlines()
-        found.setdefault(path.parent.parent.name, []).extend(json.loads(line) for line in lines)
-    return found
-
-
 def wait_until_archived(folder: Path, expected: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    def ids() -> list[str]:
-        return sorted(event["messageId"] for events in objects(folder).values() for event in events)
-
-    wait_until(lambda: len(ids()) >= len(expected), lambda: f"{len(expected)} events are archived, not {len(ids())}")
-    assert ids() == sorted(expected)
-    return objects(folder)
+    """The events by source, which must be these, each once."""
+    wait_until(lambda: len(archived_ids(folder)) >= len(expected), lambda: f"{len(expected)} events are archived")
+    assert archived_ids(folder) == dict.fromkeys(expected, 1)
+    return archived_events(folder)
 
 
 def reader(server: Server) -> ArchiveReader:

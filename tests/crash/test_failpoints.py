@@ -11,12 +11,14 @@ import pytest
 
 import trunkline
 from tests.crash.bounds import most_doubles
+from tests.support.archive import archived_ids
 from tests.support.fixtures import MakeServer
 from tests.support.load import Load
 from tests.support.server import Server
 from tests.support.sink import Sink
 from tests.support.waiting import wait_until
 from tests.support.workspace import source, webhook, workspace
+from trunkline.runtime.layout import DataDir
 
 CONCURRENCY = 8
 EVENTS_PER_S = 1_000
@@ -25,6 +27,7 @@ SETTINGS = {
     "log_segment_bytes": "65536",
     "dedupe_memtable_keys": "1000",
     "shutdown_grace_s": "1",
+    "archive_flush_s": "0.5",
 }
 
 UNDER_LOAD = {
@@ -45,6 +48,15 @@ UNDER_LOAD = {
     "dedupe.manifest.after_rename": 2,
     "dedupe.merge.before_fsync": 1,
     "dedupe.merge.after_fsync": 1,
+    "archive.plan.before_commit": 2,
+    "archive.plan.after_commit": 2,
+    "archive.upload.before": 2,
+    "archive.put.before_fsync": 2,
+    "archive.put.before_rename": 2,
+    "archive.put.after_rename": 2,
+    "archive.upload.after": 2,
+    "archive.commit.before": 2,
+    "archive.commit.after": 2,
 }
 """The passage at which a process dies, far enough from the start that events are under way."""
 
@@ -73,6 +85,10 @@ WHEN_OPENING = (
 
 ELSEWHERE = {
     "config.forget.before_commit": "no part of serve; tests/unit/workspace kills there",
+    "archive.migrate.before_commit": "an archive has nothing then; tests/unit/archive kills there",
+    "archive.migrate.after_commit": "an archive has nothing then; tests/unit/archive kills there",
+    "archive.expire.before_commit": "no file is old enough under load; tests/unit/archive kills there",
+    "archive.expire.after_commit": "no file is old enough under load; tests/unit/archive kills there",
 }
 
 
@@ -113,6 +129,9 @@ def test_a_kill_under_load_loses_nothing(name: str, sink: Sink, make_server: Mak
     assert set(load.acked) <= hook.ids(), f"lost: {sorted(set(load.acked) - hook.ids())[:5]}"
     assert hook.ids() <= set(load.sent)
     assert books.destinations["hook"].delivered == len(hook.ids())
+    folder = DataDir(server.data_dir).archive
+    wait_until(lambda: len(archived_ids(folder)) == len(hook.ids()), "all that was accepted is archived")
+    assert archived_ids(folder) == dict.fromkeys(hook.ids(), 1)
     bound = most_doubles(CONCURRENCY) * deaths
     print(f"{name}: {len(load.acked)} acked, {deaths} deaths, {hook.doubles()} doubles, bound {bound}")
     assert hook.doubles() <= bound

@@ -16,6 +16,7 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from trunkline import __version__
+from trunkline.archive.metrics import ArchiveMetrics
 from trunkline.cli.main import app
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.ingest.metrics import IngestMetrics
@@ -179,6 +180,7 @@ def test_the_metrics_are_those_that_are_exposed() -> None:
     registry = CollectorRegistry()
     IngestMetrics(registry)
     WorkerMetrics(registry)
+    ArchiveMetrics(registry)
     exposed = {
         f"{family.name}_total" if family.type == "counter" else family.name: family for family in registry.collect()
     }
@@ -189,6 +191,7 @@ def test_the_metrics_are_those_that_are_exposed() -> None:
 
 def test_labels_of_metrics_are_documented() -> None:
     source = text_of("trunkline/observe/metrics.py") + text_of("trunkline/ingest/metrics.py")
+    source += text_of("trunkline/archive/metrics.py")
     for name, labels, _ in rows(section(text_of("docs/operations.md"), "## Metrics")):
         bare = in_backticks(name)[0].removesuffix("_total")
         defined = re.search(rf'"{bare}",.*?\)\n', source, re.DOTALL)
@@ -200,7 +203,7 @@ def test_labels_of_metrics_are_documented() -> None:
 def test_the_data_directory_is_documented() -> None:
     documented = " ".join(row[0] for row in rows(section(text_of("docs/operations.md"), "## The data directory")))
     data = DataDir(Path("DATA"))
-    for path in (data.log, data.state, data.dedupe, data.run, data.starter):
+    for path in (data.log, data.state, data.archive, data.archive_index, data.dedupe, data.run, data.starter):
         assert path.name in documented
     for name in ("config.db", "master.key", "trunkline.toml", "inbox", "cache"):
         assert name in documented

@@ -140,7 +140,7 @@ class Archivist:
             for key in keys:
                 self._store.delete(key)
             self._index.removed(keys)
-            self._metrics.expired(len(keys))
+            self._metrics.removed(len(keys))
 
     def _complain(self, error: Exception, again_in_s: float) -> None:
         self._metrics.failed()

@@ -83,14 +83,17 @@ class ArchiveIndex:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = open_index(path, read_only=False)
-        with self._errors("prepare"):
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._migrate()
-            ((self.archive_id,),) = self._db.execute("SELECT value FROM facts WHERE key='archive_id'").fetchall()
-
-    archive_id: str
-    """Eight hexadecimal digits, this index's own, part of every object's name."""
+        self.archive_id = ""
+        """Eight hexadecimal digits, this index's own, part of every object's name."""
+        try:
+            with self._errors("prepare"):
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._migrate()
+                ((self.archive_id,),) = self._db.execute("SELECT value FROM facts WHERE key='archive_id'").fetchall()
+        except BaseException:
+            self._db.close()
+            raise
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()

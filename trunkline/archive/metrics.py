@@ -24,8 +24,8 @@ class ArchiveMetrics:
             "Times that the object store or the index failed; each is tried again.",
             registry=registry,
         )
-        self._expired = Counter(
-            "trunkline_archive_expired_files", "Objects removed because of their age.", registry=registry
+        self._removed = Counter(
+            "trunkline_archive_removed_files", "Objects removed because of their age.", registry=registry
         )
         self._lag = Gauge(
             "trunkline_archive_lag_seconds", "Age of the oldest event that is not archived yet.", registry=registry
@@ -39,8 +39,8 @@ class ArchiveMetrics:
     def failed(self) -> None:
         self._failures.inc()
 
-    def expired(self, files: int) -> None:
-        self._expired.inc(files)
+    def removed(self, files: int) -> None:
+        self._removed.inc(files)
 
     def lags(self, seconds: float) -> None:
         self._lag.set(seconds)

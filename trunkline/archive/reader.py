@@ -142,6 +142,8 @@ class ArchiveReader:
         self, source: str, first_place: int, end_place: int, *, partition: str = "0", start: int = 0
     ) -> Iterator[Member]:
         """Members that hold places of the accepted log in [``first_place``, ``end_place``). Raises IndexFailed."""
+        if first_place >= end_place:
+            return
         where = "f.source=? AND f.partition=? AND f.last_place>=? AND m.last_place>=? AND m.first_place<?"
         yield from self._page(where, [source, partition, first_place, first_place, end_place], start, None)
 

@@ -570,5 +570,23 @@ class Lane:
     @property
     def pending_in_memory(self) -> int:
         """Events queued, in flight or waiting, for the metrics."""
-        in_flight = sum(len(flight.items) for flight in self._flights)
-        return len(self._queue) + in_flight + len(self._waiting) + self._bulk.events
+        return self.queued + self.in_flight + self.retrying
+
+    @property
+    def queued(self) -> int:
+        """Events that wait for their first attempt here, those in bulk batches included."""
+        return len(self._queue) + self._bulk.events
+
+    @property
+    def in_flight(self) -> int:
+        return sum(len(flight.items) for flight in self._flights)
+
+    @property
+    def retrying(self) -> int:
+        """Events that wait for another attempt."""
+        return len(self._waiting)
+
+    @property
+    def mode(self) -> tuple[str, str]:
+        """``stream`` or ``bulk``, and why it streams although bulk was asked for."""
+        return self._bulk.mode

@@ -165,6 +165,9 @@ def _destinations(
             setattr(books, key.outcome, getattr(books, key.outcome) + count)
     for (destination, _), count in state.row_counts.items():
         destinations.setdefault(destination, DestinationBooks()).pending += count
+    for row in state.bulk:
+        books = destinations.setdefault(row.destination, DestinationBooks())
+        books.pending += sum(row.events.values())
     for lane in state.lanes.values():
         intervals = [interval for interval in state.intervals if interval.destination == lane.destination]
         books = destinations.setdefault(lane.destination, DestinationBooks())

@@ -136,6 +136,20 @@ class StateWriter:
             lane.recorded()
         return True
 
+    async def tidy(self, now_ms: int) -> None:
+        """Shorten the delivery record, a piece at a time between two commits."""
+        more = True
+        while more and not self._stopping:
+            async with self._lock:
+                if self._abandoned or self._failed is not None:
+                    return
+                try:
+                    more = await asyncio.get_running_loop().run_in_executor(self._thread, self._store.tidy, now_ms)
+                except StateError as error:
+                    _log.error("state.not_tidied", error=str(error))
+                    return
+            await asyncio.sleep(COMMIT_INTERVAL_S)
+
     def _commit(self, changes: Changes) -> None:
         for prepare in changes.prepare:
             prepare()

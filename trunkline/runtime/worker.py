@@ -25,9 +25,11 @@ from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.destinations.kit import Sender, Surroundings
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.failpoints import failpoint
-from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogError, LogFull, NewRecord
+from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogFull, NewRecord
 from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
+from trunkline.replay.model import KEY_PREFIX as REPLAY_PREFIX
 from trunkline.runtime.connections import Connections
+from trunkline.runtime.housekeeping import HOUSEKEEPING_S, archived_position, shorten_logs
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.source_stage import SHARED_GROUP, RangeReader, SourceStage
 from trunkline.runtime.state_writer import StateWriter
@@ -42,7 +44,6 @@ PARTITION: Final = "0"
 
 IDLE_WAIT_S: Final = 1.0
 APPEND_RETRY_S: Final = 1.0
-HOUSEKEEPING_S: Final = 60.0
 RELOAD_RETRY_S: Final = 5.0
 STATE_TROUBLE: Final = "state"
 """Why lanes are held while the state cannot be committed."""
@@ -109,7 +110,7 @@ class Worker:
         slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
         slugs |= {destination for destination, _ in state.lanes} | {destination for destination, _ in state.row_counts}
         slugs |= {row.destination for row in state.bulk}
-        for slug in sorted(slugs):
+        for slug in sorted(slug for slug in slugs if not slug.startswith(REPLAY_PREFIX)):
             intervals = [interval for interval in state.intervals if interval.destination == slug]
             lane_state = state.lanes.get((slug, PARTITION))
             bulk = [row for row in state.bulk if row.destination == slug]
@@ -340,7 +341,7 @@ class Worker:
                 received=received,
                 books=self._totals,
             )
-            self._policy = EgressPolicy(snapshot.allow_private)
+            self._policy = EgressPolicy.of(snapshot.egress)
             self._dispatcher.activate(snapshot, self._connections.intervals, changes)
             changes.snapshot = snapshot.version
         self._snapshot = snapshot
@@ -379,6 +380,11 @@ class Worker:
             else:
                 lane.release(STATE_TROUBLE)
 
+    @property
+    def lanes(self) -> list[Lane]:
+        """Of all destinations, in the order of their slugs."""
+        return [lane for _, lane in sorted(self._dispatcher.lanes.items())]
+
     def pending_by_destination(self) -> dict[str, int]:
         """Events in the lanes' memory."""
         return {slug: lane.pending_in_memory for slug, lane in self._dispatcher.lanes.items()}
@@ -415,25 +421,18 @@ class Worker:
             self._keep_dedupe()
             checkpoint = int(self._parts.dedupe.checkpoint or 0)
             # As committed: what a crash goes back to must still be there.
-            marks = [position_of(mark) for mark in self._committed_marks.values()]
+            marks = [
+                position_of(mark) for (_, partition), mark in self._committed_marks.items() if partition == PARTITION
+            ]
             consumed = min([self._committed_accepted, checkpoint, *marks])
-            settings = self._parts.settings
-            older_than_ms = now_ms - int(settings.log_retention_hours * 3_600_000)
-            for topic, partition, position in [
-                *((INGESTED, partition, at) for partition, at in self._committed_cursors.items()),
-                (ACCEPTED, PARTITION, consumed),
-            ]:
-                try:
-                    freed = await asyncio.to_thread(
-                        self._parts.log.retain,
-                        topic,
-                        partition,
-                        consumed=position,
-                        older_than_ms=older_than_ms,
-                        max_bytes=settings.log_max_bytes,
-                    )
-                except LogError as error:
-                    _log.error("log.not_retained", topic=topic, partition=partition, error=str(error))
-                    continue
-                if freed:
-                    _log.info("log.retained", topic=topic, partition=partition, freed_bytes=freed)
+            if self._parts.settings.archive:
+                index = self._parts.data.archive_index
+                consumed = min(consumed, await asyncio.to_thread(archived_position, index, PARTITION))
+            await shorten_logs(
+                self._parts.log,
+                self._parts.settings,
+                now_ms=now_ms,
+                ingested=dict(self._committed_cursors),
+                accepted={PARTITION: consumed},
+            )
+            await self._writer.tidy(now_ms)

@@ -16,6 +16,7 @@ from trunkline.log.base import ACCEPTED
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.metrics import Publisher, WorkerMetrics
 from trunkline.runtime.interpreter import tune_interpreter
+from trunkline.runtime.lanes_status import LanesWriter
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.lifecycle import ChildArguments, Signals
 from trunkline.runtime.ownership import patiently
@@ -74,7 +75,16 @@ async def run_worker(settings: Settings, arguments: ChildArguments, signals: Sig
         Parts(log, state, dedupe, snapshot, clock, data, settings), on_committed=metrics.committed, on_ready=ready
     )
     signals.connect(stop=lambda: worker.stop(waiter), reload=lambda: worker.reload(waiter))
-    watch = asyncio.create_task(metrics.watch(worker.pending_by_destination, publisher.publish))
+    lanes = LanesWriter(data.lanes_status, clock)
+
+    def pending() -> dict[str, int]:
+        try:
+            lanes.write(worker.lanes)
+        except OSError as error:
+            _log.warning("lanes.status_not_written", error=str(error))
+        return worker.pending_by_destination()
+
+    watch = asyncio.create_task(metrics.watch(pending, publisher.publish))
     try:
         tune_interpreter()
         await worker.run(appender, waiter)

@@ -1,0 +1,52 @@
+"""What a worker does once a minute: shortens the logs, the dedupe index and the delivery record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from trunkline.archive.errors import ArchiveError
+from trunkline.archive.index import committed_cursor
+from trunkline.log.base import ACCEPTED, INGESTED, EventLog, LogError
+from trunkline.settings import Settings
+
+HOUSEKEEPING_S: Final = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+def archived_position(index: Path, partition: str) -> int:
+    """Up to where the accepted log is in the archive. An index that cannot be read counts as nothing archived: rather
+    a log that grows than events that are missing."""
+    try:
+        return committed_cursor(index).get(partition, 0)
+    except ArchiveError as error:
+        _log.error("archive.index_not_read", error=str(error))
+        return 0
+
+
+async def shorten_logs(
+    log: EventLog, settings: Settings, *, now_ms: int, ingested: Mapping[str, int], accepted: Mapping[str, int]
+) -> None:
+    """Drop what is old, or more than the budget, of what everybody has passed: positions by partition."""
+    older_than_ms = now_ms - int(settings.log_retention_hours * 3_600_000)
+    points = [(INGESTED, *item) for item in ingested.items()] + [(ACCEPTED, *item) for item in accepted.items()]
+    for topic, partition, position in points:
+        try:
+            freed = await asyncio.to_thread(
+                log.retain,
+                topic,
+                partition,
+                consumed=position,
+                older_than_ms=older_than_ms,
+                max_bytes=settings.log_max_bytes,
+            )
+        except LogError as error:
+            _log.error("log.not_retained", topic=topic, partition=partition, error=str(error))
+            continue
+        if freed:
+            _log.info("log.retained", topic=topic, partition=partition, freed_bytes=freed)

@@ -1,0 +1,1 @@
+"""Replay: archived events to a destination once more."""

@@ -197,25 +197,23 @@ class GuardedClient:
             target = self._target(url, policy)
             if not follow_redirects and policy.proxy is None:
                 return await self._exchange(policy, target, body, headers, limit_s)
-            return await self._post_along(policy, target, body, headers, limit_s, follow_redirects)
+            return await self._post_along(url, body, headers, limit_s, follow_redirects)
         except (EgressRefused, aiohttp.ClientError, OSError, ValueError) as error:
             raise _http_error(error, limit_s) from error
 
     async def _post_along(
-        self,
-        policy: EgressPolicy,
-        target: URL,
-        body: bytes | AsyncIterable[bytes],
-        headers: Mapping[str, str],
-        limit_s: float,
-        hops: int,
+        self, url: str, body: bytes | AsyncIterable[bytes], headers: Mapping[str, str], limit_s: float, hops: int
     ) -> HttpResponse:
-        """Through redirects and past a proxy, in one time limit."""
+        """Through redirects and past a proxy, in one time limit, each step under the policy of its moment."""
         deadline_s = self._clock.monotonic_s() + limit_s
         while True:
+            policy = self._policy()
+            target = self._target(url, policy)
             if policy.proxy is not None and not is_literal(target):
                 async with asyncio.timeout(max(deadline_s - self._clock.monotonic_s(), 0)):
                     await check_every_address(target.raw_host or "", self._open(policy)[1], policy)
+                if self._policy() is not policy:
+                    continue
             left_s = deadline_s - self._clock.monotonic_s()
             if left_s <= 0:
                 raise TimeoutError
@@ -225,12 +223,12 @@ class GuardedClient:
             if not again or not hops:
                 return response
             hops -= 1
-            following = judge(resolve_location(target, location or ""), policy)
+            url = resolve_location(target, location or "")
+            following = self._target(url, self._policy())
             if following.scheme == "http" and target.scheme == "https":
                 raise EgressRefused("the redirect leads from https to http")
             if following.origin() != target.origin():
                 headers = {name: value for name, value in headers.items() if name.lower() in _SAFE_ELSEWHERE}
-            target = following
 
     async def _exchange(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.delivery.http_kit import OK, answering, certificate, client_of, error_of, serving
+from tests.unit.delivery.http_kit import LOOPBACK, OK, answering, certificate, client_of, error_of, serving
 from trunkline.delivery import connector, resolver
 from trunkline.delivery.egress import EgressPolicy
 from trunkline.delivery.http import GuardedClient
@@ -163,6 +163,26 @@ def test_one_time_limit_covers_all_hops() -> None:
             error = caught.value
             assert error.code == "ETIMEDOUT"
             assert len(peer.requests) > 1
+
+    asyncio.run(test())
+
+
+def test_a_policy_that_changes_on_the_way_holds_for_the_next_hop() -> None:
+    async def test() -> None:
+        policy = LOOPBACK
+
+        def answer(head: bytes) -> bytes:
+            nonlocal policy
+            policy = ONE_ADDRESS
+            return redirect(307, f"http://127.0.0.2:{other.port}/")
+
+        client = GuardedClient(lambda: policy, timeout_s=5)
+        async with serving(host="127.0.0.2") as other, serving(answering(answer)) as peer:
+            with pytest.raises(HttpError) as caught:
+                await post(client, f"http://127.0.0.1:{peer.port}/")
+            assert caught.value.code == "EGRESS_REFUSED"
+            assert other.connections == 0
+        await client.close()
 
     asyncio.run(test())
 

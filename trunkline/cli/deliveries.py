@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from trunkline.cli.options import DataDirOption, settings_for
-from trunkline.cli.printing import console, count_text, duration_text, paragraph, percent, plain, table
+from trunkline.cli.printing import console, paragraph, percent, plain, table
 from trunkline.cli.stores import open_state
 from trunkline.cli.times import TIME_HELP, minute_text, parse_time, time_text
 from trunkline.clock import SystemClock
@@ -22,6 +22,7 @@ from trunkline.observe.deliveries import (
     aligned,
     read_deliveries,
 )
+from trunkline.observe.wording import count_text, duration_text
 from trunkline.runtime.layout import DataDir
 from trunkline.state.base import Sample
 

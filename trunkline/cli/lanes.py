@@ -11,12 +11,11 @@ import typer
 from rich.console import Console
 
 from trunkline.cli.options import DataDirOption, settings_for
-from trunkline.cli.printing import console, duration_text, paragraph, plain, table
+from trunkline.cli.printing import console, paragraph, plain, table
 from trunkline.cli.times import time_text
 from trunkline.clock import SystemClock
-from trunkline.observe.lanes import LANES_FILE, LanesError, LanesStatus, LaneStatus, decode_lanes
+from trunkline.observe.lanes import LANES_FILE, LanesError, LanesStatus, decode_lanes, notes_of
 from trunkline.runtime.layout import DataDir
-from trunkline.spec.delivery_codes import text_of
 
 
 def lanes(
@@ -73,40 +72,7 @@ def print_lanes(screen: Console, status: LanesStatus, *, stale: bool) -> None:
     screen.print(made)
     for lane in status.lanes:
         for note in notes_of(lane):
-            paragraph(screen, f"{plain(lane.destination)}: {note}")
-
-
-def notes_of(lane: LaneStatus) -> list[str]:
-    """What is out of the ordinary, a sentence each."""
-    notes = []
-    if lane.status == "held":
-        notes.append(f"Begins no attempt: {held_text(lane.held_by)}.")
-    elif lane.status == "behind":
-        notes.append("Has fallen behind the newest events and reads the log by itself.")
-    if lane.circuit != "closed":
-        why = f", last with {plain(lane.last_reason)} {text_of(lane.last_reason).title}" if lane.last_reason else ""
-        notes.append(
-            f"The circuit is {lane.circuit} since {duration_text(lane.open_for_s * 1000)}: nearly all attempts "
-            f"failed{why}. One attempt probes it now and then; events wait."
-        )
-    if lane.paused_for_s > 0:
-        notes.append(f"The rate limit makes it wait for {duration_text(lane.paused_for_s * 1000)} more.")
-    if lane.mode == "bulk":
-        notes.append("Sends bulk batches.")
-    elif lane.mode_reason:
-        notes.append(f"Forms no bulk batches: {plain(lane.mode_reason)}.")
-    return notes
-
-
-def held_text(held_by: list[str]) -> str:
-    """Why a lane is held, in words."""
-    known = {
-        "disabled": "it is disabled",
-        "state": "the state cannot be committed, see the worker's log",
-        "draining": "the worker is stopping",
-        "deleted": "it was deleted",
-    }
-    return ", ".join(known.get(reason, plain(reason)) for reason in held_by) or "the reason is not known"
+            paragraph(screen, plain(f"{lane.destination}: {note}"))
 
 
 def register(app: typer.Typer) -> None:

@@ -38,26 +38,9 @@ def table(*headings: str, numbers: Sequence[int] = ()) -> Table:
     return made
 
 
-def count_text(count: int, what: str) -> str:
-    """``1 event``, ``2,000 events``."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def percent(rate: float | None) -> str:
     """Two decimals, never rounded up to 100 %."""
     if rate is None:
         return "-"
     hundredths = int(rate * 10_000) if rate < 1 else 10_000
     return f"{hundredths / 100:.2f} %"
-
-
-def duration_text(milliseconds: float) -> str:
-    """In the unit that fits."""
-    if milliseconds < 1000:
-        return f"{milliseconds:.0f} ms"
-    seconds = milliseconds / 1000
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

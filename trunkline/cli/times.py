@@ -9,6 +9,9 @@ from typing import Final
 import typer
 
 from trunkline.clock import Clock
+from trunkline.observe.wording import minute_text, time_text
+
+__all__ = ["TIME_HELP", "minute_text", "parse_time", "time_text"]
 
 TIME_HELP: Final = "ISO time (UTC unless it says otherwise) or how long ago: 90s, 30m, 24h, 7d."
 _UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
@@ -39,13 +42,3 @@ def parse_time(text: str, clock: Clock) -> int:
             f"{text!r} is no time. Give one such as 2026-11-21T10:00:00Z, 2026-11-21, or 24h, 7d for so long ago."
         )
     return moment_ms
-
-
-def time_text(moment_ms: int) -> str:
-    """To the second, UTC, in a form that :func:`parse_time` takes."""
-    return datetime.fromtimestamp(moment_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def minute_text(moment_ms: int) -> str:
-    """To the minute, UTC, in a form that :func:`parse_time` takes."""
-    return datetime.fromtimestamp(moment_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")

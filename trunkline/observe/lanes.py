@@ -6,10 +6,21 @@ from typing import Final, Literal
 
 import msgspec
 
+from trunkline.observe.wording import duration_text
+from trunkline.spec.delivery_codes import text_of
+
 STALE_AFTER_MS: Final = 10_000
 """The worker writes every 2 s; a file that is older speaks of a worker that does not run."""
 LANES_FILE: Final = "lanes.json"
 """Its name in the data directory's ``run``."""
+
+
+_HELD_BY: Final = {
+    "disabled": "it is disabled",
+    "state": "the state cannot be committed, see the worker's log",
+    "draining": "the worker is stopping",
+    "deleted": "it was deleted",
+}
 
 
 class LanesError(Exception):
@@ -71,3 +82,30 @@ def decode_lanes(text: bytes) -> LanesStatus:
         return _decoder.decode(text)
     except msgspec.MsgspecError as error:
         raise LanesError(f"cannot be read: {error}. Run the version of trunkline that serves.") from error
+
+
+def notes_of(lane: LaneStatus) -> list[str]:
+    """What is out of the ordinary, a sentence each."""
+    notes = []
+    if lane.status == "held":
+        notes.append(f"Begins no attempt: {held_text(lane.held_by)}.")
+    elif lane.status == "behind":
+        notes.append("Has fallen behind the newest events and reads the log by itself.")
+    if lane.circuit != "closed":
+        why = f", last with {lane.last_reason} {text_of(lane.last_reason).title}" if lane.last_reason else ""
+        notes.append(
+            f"The circuit is {lane.circuit} since {duration_text(lane.open_for_s * 1000)}: nearly all attempts "
+            f"failed{why}. One attempt probes it now and then; events wait."
+        )
+    if lane.paused_for_s > 0:
+        notes.append(f"The rate limit makes it wait for {duration_text(lane.paused_for_s * 1000)} more.")
+    if lane.mode == "bulk":
+        notes.append("Sends bulk batches.")
+    elif lane.mode_reason:
+        notes.append(f"Forms no bulk batches: {lane.mode_reason}.")
+    return notes
+
+
+def held_text(held_by: list[str]) -> str:
+    """Why a lane is held, in words."""
+    return ", ".join(_HELD_BY.get(reason, reason) for reason in held_by) or "the reason is not known"

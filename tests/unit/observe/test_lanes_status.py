@@ -7,8 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from trunkline.cli.lanes import notes_of, print_lanes
-from trunkline.observe.lanes import LanesError, LanesStatus, LaneStatus, decode_lanes, encode_lanes
+from trunkline.cli.lanes import print_lanes
+from trunkline.observe.lanes import LanesError, LanesStatus, LaneStatus, decode_lanes, encode_lanes, notes_of
 
 KEEPS_UP = LaneStatus(destination="ok", status="keeps up", concurrency=4, concurrency_max=16, in_flight=4)
 DOWN = LaneStatus(

@@ -90,6 +90,12 @@ class WorkerMetrics:
             ["destination"],
             registry=registry,
         )
+        self._replays = Gauge(
+            "trunkline_replay_events",
+            "Events of a replay that are not at their end.",
+            ["replay"],
+            registry=registry,
+        )
         self._lag = Histogram(
             "trunkline_worker_loop_lag_seconds",
             "How late the worker's loop ran a timer.",
@@ -105,7 +111,12 @@ class WorkerMetrics:
                 count
             )
 
-    async def watch(self, waiting: Callable[[], Mapping[str, int]], publish: Callable[[], None]) -> None:
+    async def watch(
+        self,
+        waiting: Callable[[], Mapping[str, int]],
+        replays: Callable[[], Mapping[str, int]],
+        publish: Callable[[], None],
+    ) -> None:
         """Measure the loop's lag and the lanes now and then and publish them, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
@@ -114,6 +125,9 @@ class WorkerMetrics:
             self._lag.observe(max(0.0, loop.time() - expected))
             for destination, count in waiting().items():
                 self._waiting.labels(destination).set(count)
+            self._replays.clear()
+            for replay, count in replays().items():
+                self._replays.labels(replay).set(count)
             try:
                 await asyncio.to_thread(publish)
             except OSError as error:

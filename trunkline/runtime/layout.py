@@ -44,6 +44,11 @@ class DataDir:
         return self.run / "lanes.json"
 
     @property
+    def replays(self) -> Path:
+        """Two files a replay: what is wanted, and which events it holds."""
+        return self.root / "replays"
+
+    @property
     def run(self) -> Path:
         """Files that speak of the running processes only."""
         return self.root / "run"

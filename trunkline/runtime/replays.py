@@ -43,7 +43,7 @@ class MakeLane(Protocol):
     """How the worker makes a lane that is not a live one."""
 
     def __call__(
-        self, key: str, feed: Feed, gate: Gate, share: LaneShare, settings: LaneSettings, partition: str
+        self, key: str, feed: Feed, gate: Gate, share: LaneShare, settings: LaneSettings, partition: str, /
     ) -> Lane: ...
 
 

@@ -12,10 +12,12 @@ from typing import Final
 
 import structlog
 
+from trunkline.archive.open_store import open_store
+from trunkline.archive.reader import ArchiveReader
 from trunkline.clock import Clock
 from trunkline.dedupe import DedupeError, DedupeIndex
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
-from trunkline.delivery.budget import MemoryBudget
+from trunkline.delivery.budget import LaneShare, MemoryBudget
 from trunkline.delivery.dispatch import DeliveryDefaults, Dispatcher
 from trunkline.delivery.egress import EgressPolicy
 from trunkline.delivery.feed import Feed
@@ -27,10 +29,11 @@ from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.failpoints import failpoint
 from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogFull, NewRecord
 from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
-from trunkline.replay.model import KEY_PREFIX as REPLAY_PREFIX
+from trunkline.replay.model import is_replay
 from trunkline.runtime.connections import Connections
 from trunkline.runtime.housekeeping import HOUSEKEEPING_S, archived_position, shorten_logs
 from trunkline.runtime.layout import DataDir
+from trunkline.runtime.replays import Replays
 from trunkline.runtime.source_stage import SHARED_GROUP, RangeReader, SourceStage
 from trunkline.runtime.state_writer import StateWriter
 from trunkline.runtime.wake import Waiter
@@ -103,6 +106,7 @@ class Worker:
         )
         self._snapshot: Snapshot | None = None
         self._committed_marks = {key: lane.mark for key, lane in state.lanes.items()}
+        self._busy = False
         self._keys_unrecorded = False
         self._recovered = False
         self._reached_ms: dict[str, int] = {}
@@ -110,11 +114,24 @@ class Worker:
         slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
         slugs |= {destination for destination, _ in state.lanes} | {destination for destination, _ in state.row_counts}
         slugs |= {row.destination for row in state.bulk}
-        for slug in sorted(slug for slug in slugs if not slug.startswith(REPLAY_PREFIX)):
+        for slug in sorted(slug for slug in slugs if not is_replay(slug)):
             intervals = [interval for interval in state.intervals if interval.destination == slug]
             lane_state = state.lanes.get((slug, PARTITION))
             bulk = [row for row in state.bulk if row.destination == slug]
             self._dispatcher.adopt(slug, intervals, lane_state, parts.state.rows(slug), bulk)
+        self._replays = Replays(
+            parts.data.replays,
+            state,
+            parts.state.rows,
+            dispatcher=self._dispatcher,
+            make_lane=self._make_lane,
+            make_gate=self._make_gate,
+            budget=self._budget,
+            writer=self._writer,
+            open_archive=self._open_archive,
+            busy=lambda: self._busy,
+            clock=parts.clock,
+        )
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -124,6 +141,7 @@ class Worker:
         Raises LogError or RecordError when it cannot go on; the supervisor starts it anew.
         """
         background = [asyncio.create_task(self._writer.run()), asyncio.create_task(self._keep_house())]
+        background.append(asyncio.create_task(self._replays.run()))
         for task in background:
             task.add_done_callback(lambda task: self._background_ended(task, waiter))
         try:
@@ -154,7 +172,8 @@ class Worker:
 
     async def _finish(self, background: list[asyncio.Task[None]]) -> None:
         grace_s = self._parts.settings.shutdown_grace_s
-        lanes = list(self._dispatcher.lanes.values())
+        self._replays.stop()
+        lanes = self.lanes
         await asyncio.gather(*(lane.drain(grace_s) for lane in lanes))
         self._writer.stop()
         for task in background[1:]:
@@ -162,7 +181,8 @@ class Worker:
         await asyncio.gather(*background, return_exceptions=True)
         await self._writer.commit()
         self._writer.close()
-        await asyncio.gather(*(lane.close() for lane in lanes))
+        await asyncio.gather(*(lane.close() for lane in self._dispatcher.lanes.values()))
+        await self._replays.close()
         await self._client.close()
         for reader in self._readers.values():
             reader.close()
@@ -237,6 +257,7 @@ class Worker:
             worked = False
             for partition in self._parts.log.partitions(INGESTED):
                 worked = await self._process(appender, partition, waiter) or worked
+            self._busy = worked
             if not worked:
                 await waiter.wait(IDLE_WAIT_S)
 
@@ -343,27 +364,43 @@ class Worker:
             )
             self._policy = EgressPolicy.of(snapshot.egress)
             self._dispatcher.activate(snapshot, self._connections.intervals, changes)
+            self._replays.activate(snapshot, changes)
             changes.snapshot = snapshot.version
         self._snapshot = snapshot
         self._writer.want()
         _log.info("workspace.active", version=snapshot.version, destinations=len(snapshot.destinations))
 
-    def _make_lane(self, slug: str, feed: Feed) -> Lane:
+    def _make_lane(
+        self,
+        slug: str,
+        feed: Feed,
+        gate: Gate | None = None,
+        share: LaneShare | None = None,
+        settings: LaneSettings | None = None,
+        partition: str = PARTITION,
+    ) -> Lane:
         lane = Lane(
             slug,
-            PARTITION,
+            partition,
             feed=feed,
-            gate=Gate(self._parts.clock, self._random, GateSettings(self._parts.settings.lane_concurrency)),
-            share=self._budget.share(slug),
+            gate=gate or self._make_gate(),
+            share=share or self._budget.share(slug),
             bulk_directory=self._parts.data.bulk / slug,
             on_change=self._writer.touch,
             clock=self._parts.clock,
             random=self._random,
-            settings=LaneSettings(),
+            settings=settings or LaneSettings(),
         )
         if self._state_trouble:
             lane.hold(STATE_TROUBLE)
         return lane
+
+    def _make_gate(self) -> Gate:
+        return Gate(self._parts.clock, self._random, GateSettings(self._parts.settings.lane_concurrency))
+
+    def _open_archive(self) -> ArchiveReader:
+        settings, data = self._parts.settings, self._parts.data
+        return ArchiveReader(data.archive_index, open_store(settings.archive_url, data.archive))
 
     def _sender_factory(self, destination: Destination) -> Callable[[], Sender]:
         surroundings = Surroundings(self._client, self._parts.data.root, self._parts.clock)
@@ -374,7 +411,7 @@ class Worker:
 
     def _hold_lanes(self, trouble: bool) -> None:
         self._state_trouble = trouble
-        for lane in self._dispatcher.lanes.values():
+        for lane in self.lanes:
             if trouble:
                 lane.hold(STATE_TROUBLE)
             else:
@@ -382,12 +419,16 @@ class Worker:
 
     @property
     def lanes(self) -> list[Lane]:
-        """Of all destinations, in the order of their slugs."""
-        return [lane for _, lane in sorted(self._dispatcher.lanes.items())]
+        """Of all destinations, in the order of their slugs, then of replays."""
+        return [lane for lanes in (self._dispatcher.lanes, self._replays.lanes) for _, lane in sorted(lanes.items())]
 
     def pending_by_destination(self) -> dict[str, int]:
         """Events in the lanes' memory."""
         return {slug: lane.pending_in_memory for slug, lane in self._dispatcher.lanes.items()}
+
+    def pending_by_replay(self) -> dict[str, int]:
+        """Events of replays that are not at their end."""
+        return self._replays.pending()
 
     # -- after commits -------------------------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ async def run_worker(settings: Settings, arguments: ChildArguments, signals: Sig
             _log.warning("lanes.status_not_written", error=str(error))
         return worker.pending_by_destination()
 
-    watch = asyncio.create_task(metrics.watch(pending, publisher.publish))
+    watch = asyncio.create_task(metrics.watch(pending, worker.pending_by_replay, publisher.publish))
     try:
         tune_interpreter()
         await worker.run(appender, waiter)

@@ -20,6 +20,7 @@ from trunkline.archive.store import ObjectStore
 from trunkline.archive.writer import PartitionWriter
 from trunkline.clock import Clock
 from trunkline.log.base import ACCEPTED, EventLog, LogError
+from trunkline.log.records import RecordError
 
 SHORTEST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 10.0
@@ -27,6 +28,8 @@ FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 60.0
 COMPLAIN_EVERY_S: Final = 60.0
 EXPIRE_EVERY_S: Final = 3600.0
+UPLOADS: Final = 8
+"""At once: with many sources a flush has many objects, and each takes a round trip or two syncs."""
 _EXPIRE_STEP: Final = 200
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +75,7 @@ class Archivist:
         while not self._stopping.is_set():
             try:
                 busy = self.work()
-            except (ArchiveError, LogError) as error:
+            except (ArchiveError, LogError, RecordError) as error:
                 self._complain(error, backoff_s)
                 self._stopping.wait(backoff_s * random.uniform(0.8, 1.2))  # noqa: S311 - not for secrets
                 backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
@@ -89,7 +92,7 @@ class Archivist:
     def work(self) -> bool:
         """Read up to the head, flush what is due, expire now and then; whether there was anything to read.
 
-        Raises ArchiveError, LogError; what was done stays done.
+        Raises ArchiveError, LogError, RecordError; what was done stays done.
         """
         busy = False
         try:
@@ -114,6 +117,7 @@ class Archivist:
             self._clock,
             file_bytes=self._file_bytes,
             flush_s=self._flush_s,
+            uploads=UPLOADS,
         )
 
     def _follow(self, writer: PartitionWriter) -> bool:

@@ -190,20 +190,22 @@ class ArchiveReader:
         before = 1 << 62
         while True:
             where, values = ("id<?", [before]) if source is None else ("id<? AND source=?", [before, source])
-            rows = self._select(
-                f"SELECT id, bloom_slices FROM files WHERE {where} ORDER BY id DESC LIMIT {_PAGE}",  # noqa: S608
-                values,
-            )
-            for file_id, slices in rows:
-                before = file_id
-                bits = self._select(
-                    "SELECT bits FROM blooms WHERE file_id=? AND slice=?", [file_id, bloom.slice_of(key, slices)]
-                )
-                if bits and bloom.may_hold(bits[0][0], key):
-                    found = self._search(file_id, message_id)
-                    if found is not None:
-                        return found
-            if len(rows) < _PAGE:
+            query = f"SELECT id, bloom_slices FROM files WHERE {where} ORDER BY id DESC LIMIT {_PAGE}"  # noqa: S608
+            seen, candidates = 0, []
+            with self._database() as db:
+                if db is None:
+                    return None
+                for file_id, slices in db.execute(query, values).fetchall():
+                    seen, before = seen + 1, file_id
+                    at = (file_id, bloom.slice_of(key, slices))
+                    for (bits,) in db.execute("SELECT bits FROM blooms WHERE file_id=? AND slice=?", at):
+                        if bloom.may_hold(bits, key):
+                            candidates.append(file_id)
+            for file_id in candidates:
+                found = self._search(file_id, message_id)
+                if found is not None:
+                    return found
+            if seen < _PAGE:
                 return None
 
     def _search(self, file_id: int, message_id: str) -> ArchivedEvent | None:
@@ -240,11 +242,18 @@ class ArchiveReader:
             ) from error
 
     def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
+        with self._database() as db:
+            return db.execute(query, values).fetchall() if db else []
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection | None]:
+        """The index, None when there is none yet."""
         if not self._path.exists():
-            return []
+            yield None
+            return
         try:
             with contextlib.closing(open_index(self._path, read_only=True)) as db:
-                return db.execute(query, values).fetchall()
+                yield db
         except sqlite3.Error as error:
             raise IndexFailed(f"{self._path}: cannot read the archive's index: {error}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from trunkline.archive.file_draft import FileDraft
@@ -32,8 +33,8 @@ Written = Callable[[NewFile], None]
 
 
 class PartitionWriter:
-    """Follows one partition. Not for several threads. Every method may raise LogError, StoreError or IndexFailed;
-    then the same call may be made again."""
+    """Follows one partition. Not for several threads. Every method may raise LogError, RecordError, StoreError or
+    IndexFailed; then the same call may be made again."""
 
     def __init__(
         self,
@@ -46,7 +47,9 @@ class PartitionWriter:
         file_bytes: int,
         flush_s: float,
         buffer_bytes: int = BUFFER_BYTES,
+        uploads: int = 1,
     ) -> None:
+        """``uploads``: so many objects are written at once, each in a thread."""
         self._log = log
         self._partition = partition
         self._index = index
@@ -55,6 +58,7 @@ class PartitionWriter:
         self._file_bytes_setting = file_bytes
         self._flush_s = flush_s
         self._buffer_bytes = buffer_bytes
+        self._uploads = uploads
         self._waiting_limit_bytes = min(WAITING_BYTES, buffer_bytes // 2)
         self._reader: EnvelopeReader | None = None
         self._open()
@@ -186,8 +190,7 @@ class PartitionWriter:
         if files and not self._recorded:
             self._index.begin(self._partition, self._plan)
             self._recorded = True
-        for file in files:
-            self._upload(file)
+        self._upload_all([file for file in files if file.key not in self._uploaded])
         keys = {file.key for file in files}
         stale = [key for key in self._plan.keys if key not in keys]
         cursor = Cursor(self._position, self._reader.epoch, dict(self._covered), self._clock.now_ms())
@@ -199,9 +202,17 @@ class PartitionWriter:
             on_written(file)
         return sum(file.draft.events for file in files)
 
-    def _upload(self, file: NewFile) -> None:
-        if file.key in self._uploaded:
+    def _upload_all(self, files: Sequence[NewFile]) -> None:
+        """What is there already stays, whatever fails: only the rest is tried again."""
+        if self._uploads == 1 or len(files) <= 1:
+            for file in files:
+                self._upload(file)
             return
+        with ThreadPoolExecutor(min(self._uploads, len(files)), "archive-upload") as pool:
+            for future in [pool.submit(self._upload, file) for file in files]:
+                future.result()
+
+    def _upload(self, file: NewFile) -> None:
         failpoint("archive.upload.before")
         self._store.put(file.key, file.draft.content())
         failpoint("archive.upload.after")

@@ -109,12 +109,13 @@ class World:
         file_bytes: int = 64 << 20,
         flush_s: float = 300,
         buffer_bytes: int = 32 << 20,
+        uploads: int = 1,
     ) -> None:
         self.path = directory / "archive.db"
         self.store = FrailStore(store)
         self.clock = HandClock()
         self.log = log or MemoryLog()
-        self.settings = {"file_bytes": file_bytes, "flush_s": flush_s, "buffer_bytes": buffer_bytes}
+        self.settings = {"file_bytes": file_bytes, "flush_s": flush_s, "buffer_bytes": buffer_bytes, "uploads": uploads}
         self._appender = self.log.appender(ACCEPTED, PARTITION)
         self._ranges = itertools.count()
         self.appended: list[AcceptedEvent] = []
@@ -134,6 +135,7 @@ class World:
             file_bytes=int(self.settings["file_bytes"]),
             flush_s=self.settings["flush_s"],
             buffer_bytes=int(self.settings["buffer_bytes"]),
+            uploads=int(self.settings["uploads"]),
         )
 
     def restart(self) -> None:

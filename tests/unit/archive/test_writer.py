@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -195,3 +197,32 @@ def test_two_archives_in_one_bucket_do_not_overwrite_each_other(make_world: Make
     assert len(world.object_keys()) == 2
     assert [item.message_id for item in world.archived()] == ["a"]
     assert [item.message_id for item in other.archived()] == ["z"]
+
+
+def test_objects_are_written_at_once(make_world: MakeWorld) -> None:
+    """Every put waits for the others: one after the other none would come back."""
+    world = make_world(uploads=3)
+    together = threading.Barrier(3, timeout=30)
+    put = world.store.put
+
+    def meet(key: str, content: bytes | Path) -> None:
+        together.wait()
+        put(key, content)
+
+    world.store.put = meet  # type: ignore[method-assign]
+    world.append(event("a"), event("b", source="shop"), event("c", source="app"))
+    world.archive()
+    world.check()
+
+
+def test_of_objects_that_are_written_at_once_only_what_failed_is_repeated(make_world: MakeWorld) -> None:
+    world = make_world(uploads=4)
+    world.append(*[event(f"e{number}", source=f"s{number}") for number in range(20)])
+    world.gather()
+    world.store.failures = 1
+    with pytest.raises(StoreError):
+        world.writer.flush()
+    assert len(world.object_keys()) == 19
+    world.writer.flush()
+    assert len(world.store.puts) == 21
+    world.check()

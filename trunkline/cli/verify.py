@@ -30,6 +30,9 @@ _COLUMNS: Final = {
     "failed": "failed",
     "pending": "pending",
 }
+_REPLAY_COLUMNS: Final = {"selected": "selected"} | {
+    name: _COLUMNS[name] for name in ("filtered_at_destination", "delivered", "failed", "pending")
+}
 
 
 def verify(
@@ -45,7 +48,11 @@ def verify(
         books = _check(data)
     except (LogError, RecordError) as error:
         if as_json:
-            print(json.dumps({"balanced": False, "destinations": {}, "sources": {}, "problems": [str(error)]}))
+            print(
+                json.dumps(
+                    {"balanced": False, "destinations": {}, "sources": {}, "replays": {}, "problems": [str(error)]}
+                )
+            )
         else:
             print(f"trunkline: the log cannot be read: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
@@ -60,7 +67,7 @@ def _check(data: DataDir) -> Books:
     """Anew when the log has been shortened between the two readings: what is lost for good stays lost."""
     log = EmbeddedLog(data.log, SystemClock())
     for _ in range(ATTEMPTS):
-        books = check_books(_read_state(data), log)
+        books = check_books(_read_state(data), log, data.replays)
         if books.balanced or not books.overtaken:
             break
     return books
@@ -88,6 +95,13 @@ def _print(books: Books) -> None:
         console.print(table)
     else:
         console.print("No destination has been enabled yet, so there is nothing to balance.")
+    if books.replays:
+        table = Table("replay", *_REPLAY_COLUMNS.values(), box=None, padding=(0, 1, 0, 0))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for replay_id, replay in books.replays.items():
+            table.add_row(replay_id, *(f"{getattr(replay, column):,}" for column in _REPLAY_COLUMNS))
+        console.print(table)
     for problem in books.problems:
         console.print(f"[red]{problem}[/red]")
     console.print("The books balance." if books.balanced else "[red]The books do not balance.[/red]")

@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from trunkline.log.base import ACCEPTED, INGESTED, EventLog, LogError
 from trunkline.log.records import OBJECT_COUNT_PREFIX, RecordError, decode_envelope
+from trunkline.replay.books import ReplayBooks, check_replays
+from trunkline.replay.model import is_replay
 from trunkline.spec.outcomes import (
     ACCEPTED as ACCEPTED_OUTCOME,
 )
@@ -88,6 +91,7 @@ class Books:
     sources: Mapping[str, SourceBooks]
     problems: list[str]
     overtaken: bool = False
+    replays: Mapping[str, ReplayBooks] = field(default_factory=dict)
 
     @property
     def balanced(self) -> bool:
@@ -99,12 +103,14 @@ class Books:
             "balanced": self.balanced,
             "destinations": {slug: dataclasses.asdict(books) for slug, books in self.destinations.items()},
             "sources": {slug: dataclasses.asdict(books) for slug, books in self.sources.items()},
+            "replays": {replay_id: dataclasses.asdict(books) for replay_id, books in self.replays.items()},
             "problems": self.problems,
         }
 
 
-def check_books(state: State, log: EventLog) -> Books:
-    """Count everything. ``state`` must have been read before this call. Raises LogError when the log is unreadable."""
+def check_books(state: State, log: EventLog, replay_directory: Path | None = None) -> Books:
+    """Count everything. ``state`` must have been read before this call; without ``replay_directory`` replays are left
+    out. Raises LogError when the log is unreadable."""
     problems: list[str] = []
     heads: dict[str, Mapping[str, int]] = {}
     uncovered: dict[str, int] = {}
@@ -132,12 +138,17 @@ def check_books(state: State, log: EventLog) -> Books:
     for topic in (INGESTED, ACCEPTED):
         for partition in log.partitions(topic):
             problems += log.check(topic, partition)
-    return Books(destinations, sources, problems, overtaken=bool(problems) and _is_overtaken(state, log))
+    overtaken = bool(problems) and _is_overtaken(state, log)
+    replays: dict[str, ReplayBooks] = {}
+    if replay_directory is not None:
+        replays, wrong = check_replays(state, replay_directory)
+        problems += wrong
+    return Books(destinations, sources, problems, overtaken, replays)
 
 
 def _is_overtaken(state: State, log: EventLog) -> bool:
     needed = [(INGESTED, partition, at) for (partition, _), at in state.source_cursors.items()]
-    needed += [(ACCEPTED, lane.partition, position_of(lane.mark)) for lane in state.lanes.values()]
+    needed += [(ACCEPTED, lane.partition, position_of(lane.mark)) for lane in _live_lanes(state)]
     return any(log.totals(topic, partition, at).position > at for topic, partition, at in needed)
 
 
@@ -160,19 +171,27 @@ def _destinations(
             count = outcomes.get(outcome, 0) - interval.open_books.get(outcome, 0)
             setattr(books, outcome, getattr(books, outcome) + count)
     for key, count in state.lane_books.items():
+        if is_replay(key.destination):
+            continue
         books = destinations.setdefault(key.destination, DestinationBooks())
         if key.outcome in (FILTERED_AT_DESTINATION, DELIVERED, FAILED):
             setattr(books, key.outcome, getattr(books, key.outcome) + count)
     for (destination, _), count in state.row_counts.items():
-        destinations.setdefault(destination, DestinationBooks()).pending += count
+        if not is_replay(destination):
+            destinations.setdefault(destination, DestinationBooks()).pending += count
     for row in state.bulk:
         books = destinations.setdefault(row.destination, DestinationBooks())
         books.pending += sum(row.events.values())
-    for lane in state.lanes.values():
+    for lane in _live_lanes(state):
         intervals = [interval for interval in state.intervals if interval.destination == lane.destination]
         books = destinations.setdefault(lane.destination, DestinationBooks())
         books.pending += _unsettled(lane, intervals, log, state.accepted.get(lane.partition, 0))
     return dict(sorted(destinations.items()))
+
+
+def _live_lanes(state: State) -> list[LaneState]:
+    """Those whose places are of the accepted log."""
+    return [lane for lane in state.lanes.values() if not is_replay(lane.destination)]
 
 
 def _unsettled(lane: LaneState, intervals: list[Interval], log: EventLog, applied: int) -> int:

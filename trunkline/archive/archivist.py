@@ -60,6 +60,8 @@ class Archivist:
         self._retention_ms = round(retention_days * DAY_MS)
         self._writers: dict[str, PartitionWriter] = {}
         self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._flush_wanted = False
         self._expire_at_s = clock.monotonic_s()
         self._complain_at_s = clock.monotonic_s()
         self._failing = False
@@ -67,6 +69,12 @@ class Archivist:
     def stop(self) -> None:
         """What is gathered and not flushed stays in the log, and comes at the next start."""
         self._stopping.set()
+        self._woken.set()
+
+    def flush_soon(self) -> None:
+        """Write what was accepted so far, whether it is time for it or not."""
+        self._flush_wanted = True
+        self._woken.set()
 
     def run(self) -> None:
         """Until :meth:`stop`. Sleeps longer where nothing happens."""
@@ -77,7 +85,7 @@ class Archivist:
                 busy = self.work()
             except (ArchiveError, LogError, RecordError) as error:
                 self._complain(error, backoff_s)
-                self._stopping.wait(backoff_s * random.uniform(0.8, 1.2))  # noqa: S311 - not for secrets
+                self._sleep(backoff_s * random.uniform(0.8, 1.2))  # noqa: S311 - not for secrets
                 backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
                 continue
             if self._failing:
@@ -85,9 +93,13 @@ class Archivist:
                 _log.info("archive.recovered")
             backoff_s = FIRST_BACKOFF_S
             pause_s = SHORTEST_PAUSE_S if busy else min(pause_s * 2, longest_s)
-            self._stopping.wait(pause_s)
+            self._sleep(pause_s)
         for writer in self._writers.values():
             writer.close()
+
+    def _sleep(self, pause_s: float) -> None:
+        self._woken.wait(pause_s)
+        self._woken.clear()
 
     def work(self) -> bool:
         """Read up to the head, flush what is due, expire now and then; whether there was anything to read.
@@ -95,12 +107,13 @@ class Archivist:
         Raises ArchiveError, LogError, RecordError; what was done stays done.
         """
         busy = False
+        flush, self._flush_wanted = self._flush_wanted, False
         try:
             for partition in self._log.partitions(ACCEPTED):
                 writer = self._writers.get(partition)
                 if writer is None:
                     writer = self._writers[partition] = self._writer(partition)
-                busy |= self._follow(writer)
+                busy |= self._follow(writer, flush)
             if self._clock.monotonic_s() >= self._expire_at_s:
                 self.expire()
                 self._expire_at_s = self._clock.monotonic_s() + EXPIRE_EVERY_S
@@ -120,13 +133,15 @@ class Archivist:
             uploads=UPLOADS,
         )
 
-    def _follow(self, writer: PartitionWriter) -> bool:
+    def _follow(self, writer: PartitionWriter, flush: bool) -> bool:
         busy = False
         while not self._stopping.is_set():
             while writer.advance() and not self._stopping.is_set():
                 busy = True
-            if not writer.due or self._stopping.is_set():
+            due = writer.due
+            if not (due or flush) or self._stopping.is_set():
                 return busy
+            flush = flush and due
             writer.flush(self._metrics.written)
             self.sweep()
         return busy

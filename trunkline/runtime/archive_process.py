@@ -21,10 +21,12 @@ from trunkline.observe.metrics import Publisher
 from trunkline.runtime.interpreter import tune_interpreter
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.lifecycle import ChildArguments, Signals
+from trunkline.runtime.wake import Waiter
 from trunkline.settings import Settings
 
 NICENESS: Final = 10
 PUBLISH_INTERVAL_S: Final = 5.0
+LISTEN_S: Final = 3600.0
 PATIENCE_S: Final = 3.0
 """How long a request that is under way may hold up the end. What it was about is repeated at the next start."""
 
@@ -58,6 +60,7 @@ async def run_archive(settings: Settings, arguments: ChildArguments, signals: Si
     tune_interpreter()
     thread.start()
     publishing = asyncio.create_task(_publish(publisher))
+    listening = asyncio.create_task(_listen(Waiter(data.archive_wake), archivist))
     stopped = asyncio.create_task(stopping.wait())
     waited_for: tuple[asyncio.Future[Any], ...] = (ended, stopped)
     try:
@@ -66,6 +69,7 @@ async def run_archive(settings: Settings, arguments: ChildArguments, signals: Si
         await asyncio.wait((ended,), timeout=PATIENCE_S)
     finally:
         publishing.cancel()
+        listening.cancel()
         stopped.cancel()
     if not ended.done():
         sys.stderr.flush()
@@ -89,6 +93,16 @@ def _hand_over(ended: asyncio.Future[None], error: Exception | None) -> None:
         ended.set_result(None)
     else:
         ended.set_exception(error)
+
+
+async def _listen(waiter: Waiter, archivist: Archivist) -> None:
+    """Flush whenever somebody asks for it."""
+    try:
+        while True:
+            if await waiter.wait(LISTEN_S):
+                archivist.flush_soon()
+    finally:
+        waiter.close()
 
 
 async def _publish(publisher: Publisher) -> None:

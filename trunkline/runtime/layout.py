@@ -34,6 +34,11 @@ class DataDir:
         return self.root / "archive.db"
 
     @property
+    def archive_wake(self) -> Path:
+        """Whoever signals here has what was accepted so far archived at once."""
+        return self.run / "archive.wake"
+
+    @property
     def bulk(self) -> Path:
         """Bulk batches that wait to be sent, a folder a destination."""
         return self.root / "bulk"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.archive import archived_events, archived_ids
 from tests.support.fixtures import MakeServer
+from tests.support.s3 import SECRET, S3Server
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 from tests.support.workspace import source, workspace
+from trunkline.archive.cloud_store import CloudStore
 from trunkline.archive.index import committed_cursor
 from trunkline.archive.local_store import LocalStore
 from trunkline.archive.reader import ArchiveReader
@@ -86,6 +91,34 @@ def test_a_store_that_fails_keeps_nobody_waiting(make_server: MakeServer, tmp_pa
     assert "child.died" not in server.log_text()
     place.unlink()
     wait_until_archived(place, ["a", "b"])
+
+
+def _has(reader: ArchiveReader, message_id: str) -> bool:
+    return reader.find(message_id) is not None
+
+
+def test_events_go_to_s3(make_server: MakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with S3Server(tmp_path) as s3:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        server = make_server(CONFIG, settings={"archive_flush_s": "0.1", "archive_url": "s3://archive/a/b"})
+        server.start()
+        data = DataDir(server.data_dir)
+        reader = ArchiveReader(data.archive_index, CloudStore("s3", "archive", "a/b"))
+        for number in range(3):
+            server.send("wk_web", track(f"e{number}"))
+            wait_until(partial(_has, reader, f"e{number}"), "the event is archived")
+            if number == 1:
+                server.kill_child("archive")
+        members = list(reader.members())
+        events = [event.message_id for member in members for event in reader.read_member(member.position)]
+        assert events == ["e0", "e1", "e2"]
+        assert all(f"a/b/{member.key}" in s3.request("GET", "archive?list-type=2").decode() for member in members)
+    server.send("wk_web", track("while it is down"))
+    wait_until(lambda: "archive.failed" in server.log_text(), "the store has failed")
+    assert server.stop() == 0
+    assert SECRET not in server.log_text()
+    assert not data.archive.exists()
 
 
 def test_without_the_setting_there_is_no_archive(make_server: MakeServer) -> None:

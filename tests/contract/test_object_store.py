@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.s3 import SECRET, S3Server
 from tests.support.server import free_port
-from tests.support.waiting import wait_until
 from trunkline.archive.errors import ObjectMissing, StoreAddressError, StoreError, StoreFull
 from trunkline.archive.local_store import LocalStore
 from trunkline.archive.open_store import open_store
 from trunkline.archive.store import ObjectStore
 
-SECRET = "a-secret-that-no-message-repeats"
+
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base URL of moto's S3, with a bucket `archive`."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("s3") / "server.log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=out, stderr=out
-        )
-
-    def is_up() -> bool:
-        assert server.poll() is None, log.read_text("utf-8")
-        try:
-            return bool(urllib.request.urlopen(f"{url}/moto-api/", timeout=5).status == 200)
-        except OSError:
-            return False
-
-    wait_until(is_up, "the S3 server answers", timeout_s=60)
-    urllib.request.urlopen(urllib.request.Request(f"{url}/archive", method="PUT"), timeout=30).close()
-    yield url
-    server.terminate()
-    server.wait()
-
-
-def use_s3(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+def use_s3(monkeypatch: pytest.MonkeyPatch, server: S3Server) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(params=["local", "file-url", "s3", "s3-without-prefix"])
@@ -204,12 +178,12 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_down_or_without_the_bucket(
-    s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_s3(monkeypatch, s3_server)
     with pytest.raises(ObjectMissing, match="archive_url"):
         open_store("s3://no-such-bucket", tmp_path).put("a", b"")
-    use_s3(monkeypatch, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StoreError) as caught:
         open_store("s3://archive/x", tmp_path).put("a", b"")
     message = str(caught.value)
@@ -253,7 +227,7 @@ def test_every_scheme_opens_without_a_request(tmp_path: Path, monkeypatch: pytes
         open_store("az://container", tmp_path)
 
 
-def test_the_s3_server_refuses_what_is_not_there(s3_server: str) -> None:
+def test_the_s3_server_refuses_what_is_not_there(s3_server: S3Server) -> None:
     """The server under the suite is a real one: it says no."""
     with pytest.raises(urllib.error.HTTPError):
-        urllib.request.urlopen(f"{s3_server}/archive/none", timeout=10)
+        s3_server.request("GET", "archive/none")

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from trunkline import __version__
 from trunkline.archive.metrics import ArchiveMetrics
 from trunkline.cli.main import app
+from trunkline.destinations.kit import NativeDestination
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.ingest.metrics import IngestMetrics
 from trunkline.observe.metrics import WorkerMetrics
@@ -25,6 +26,7 @@ from trunkline.pipeline.stages import STAGES
 from trunkline.runtime.layout import DataDir
 from trunkline.settings import describe_settings
 from trunkline.spec.codes import CODES
+from trunkline.workspace import vocabulary
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -203,7 +205,16 @@ def test_labels_of_metrics_are_documented() -> None:
 def test_the_data_directory_is_documented() -> None:
     documented = " ".join(row[0] for row in rows(section(text_of("docs/operations.md"), "## The data directory")))
     data = DataDir(Path("DATA"))
-    for path in (data.log, data.state, data.archive, data.archive_index, data.dedupe, data.run, data.starter):
+    for path in (
+        data.log,
+        data.state,
+        data.archive,
+        data.archive_index,
+        data.bulk,
+        data.dedupe,
+        data.run,
+        data.starter,
+    ):
         assert path.name in documented
     for name in ("config.db", "master.key", "trunkline.toml", "inbox", "cache"):
         assert name in documented
@@ -213,11 +224,15 @@ def test_the_data_directory_is_documented() -> None:
 def test_every_native_destination_is_documented_with_its_settings(name: str) -> None:
     below = section(text_of("docs/destinations.md"), f"## {name}")
     documented = {setting for row in rows(below) for setting in in_backticks(row[0])}
-    # An unknown setting is refused with a sentence that lists those that there are.
-    [mend] = [mend for path, _, mend in NATIVE_DESTINATIONS[name].check_settings({"no-such": 1}) if path == "no-such"]
-    settings = set(re.findall(r"[a-z_]+", mend.removeprefix("Use"))) - {"and"}
+    settings = _settings_of(NATIVE_DESTINATIONS[name])
     assert settings
     assert documented == settings
+
+
+def _settings_of(kind: NativeDestination) -> set[str]:
+    """An unknown setting is refused with a sentence that lists those that there are."""
+    [mend] = [mend for path, _, mend in kind.check_settings({"no-such": 1}) if path == "no-such"]
+    return set(re.findall(r"[a-z_]+", mend.removeprefix("Use"))) - {"and"}
 
 
 def test_every_room_is_documented() -> None:
@@ -236,6 +251,8 @@ def test_settings_that_the_pages_name_exist() -> None:
     )
     named = {name for name in named if not name.startswith("trunkline_")} - set(CODES)
     assert "reserve_bytes" in named
+    known |= {*vocabulary.DESTINATION.known, *vocabulary.RATE_LIMIT.known, *vocabulary.RETRY.known}
+    known |= {setting for kind in NATIVE_DESTINATIONS.values() for setting in _settings_of(kind)}
     assert named - known == set()
 
 

@@ -54,6 +54,14 @@ STAGES: Final[tuple[Stage, ...]] = (
         "Discards an event whose messageId was first seen less than 24 hours ago, whatever its source.",
     ),
     Stage(
+        14,
+        "batch",
+        Scope.LANE,
+        False,
+        FAILED,
+        "Gathers events into one request, where the destination takes several.",
+    ),
+    Stage(
         15,
         "send",
         Scope.LANE,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.unit.delivery.lane_world import ScriptedSender, World, snapshot_of
 from trunkline.dedupe import DedupeIndex
+from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Sender
 from trunkline.log.base import Record
 from trunkline.log.records import RECORD_VERSION, Envelope, IngestedChunk, LoggedEvent, Rejection, encode_chunk
 from trunkline.pipeline.stages import STAGES, Scope, source_stages
@@ -47,8 +50,8 @@ def a_rejected_event_claims_no_message_id(directory: Path) -> None:
     stage.index.close()
 
 
-def a_duplicate_is_never_sent(directory: Path) -> None:
-    """Swapped, what is sent would be decided before duplicates are known: only survivors reach a lane."""
+def a_duplicate_is_in_no_batch(directory: Path) -> None:
+    """Swapped, a batch would be formed before duplicates are known: only survivors reach a lane."""
     stage = Stage(directory)
     chunk = IngestedChunk(RECORD_VERSION, "web", 1000, [event("m1"), event("m1"), event("m2")], [])
     again = IngestedChunk(RECORD_VERSION, "app", 2000, [event("m2"), event("m3")], [])
@@ -59,9 +62,36 @@ def a_duplicate_is_never_sent(directory: Path) -> None:
     stage.index.close()
 
 
+def what_is_sent_together_is_settled_before(directory: Path) -> None:
+    """Swapped, each event would be a request of its own: a sender is handed whole batches, and nothing twice."""
+    requests: list[list[str]] = []
+
+    class Batches(ScriptedSender):
+        batch = BatchRules(events=3)
+
+        async def send(self, events: Sequence[OutgoingEvent]) -> Sequence[Outcome]:
+            requests.append([event.message_id for event in events])
+            return await super().send(events)
+
+    class BatchWorld(World):
+        def _sender(self, slug: str) -> Sender:
+            return Batches(self, slug)
+
+    async def test() -> None:
+        world = BatchWorld(lambda destination, message_id, before: DELIVERED_OUTCOME)
+        world.activate(snapshot_of({"hook": ["web"]}))
+        world.append(*(("web", f"m{number}") for number in range(7)))
+        await world.settle()
+        await world.close()
+
+    asyncio.run(test())
+    assert requests == [["m0", "m1", "m2"], ["m3", "m4", "m5"], ["m6"]]
+
+
 ORDER: dict[tuple[str, str], Callable[[Path], None]] = {
     ("ingest", "dedupe"): a_rejected_event_claims_no_message_id,
-    ("dedupe", "send"): a_duplicate_is_never_sent,
+    ("dedupe", "batch"): a_duplicate_is_in_no_batch,
+    ("batch", "send"): what_is_sent_together_is_settled_before,
 }
 
 

@@ -97,7 +97,11 @@ class Running:
         self._directory = directory
         self._ingest = {partition: self.log.appender(INGESTED, partition) for partition in ("0", "1")}
         self._settings = Settings(
-            data_dir=directory, lane_concurrency=4, shutdown_grace_s=5, log_retention_hours=24 if log is None else 0
+            data_dir=directory,
+            lane_concurrency=4,
+            shutdown_grace_s=5,
+            log_retention_hours=24 if log is None else 0,
+            archive=False,
         )
         self.start()
 

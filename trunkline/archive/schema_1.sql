@@ -31,7 +31,8 @@ CREATE TABLE files (
     last_place INTEGER NOT NULL,
     bloom_slices INTEGER NOT NULL
 );
-CREATE INDEX files_by_source ON files (source, partition, last_place);
+-- Of one source by id, which every index ends with.
+CREATE INDEX files_by_source ON files (source);
 CREATE INDEX files_by_day ON files (day_ms);
 
 -- Slices of the Bloom filter of a file's messageIds.

@@ -280,7 +280,8 @@ class Server:
         """The books as ``trunkline verify`` sees them, at any time."""
         store = SqliteStateStore(DataDir(self.data_dir).state, read_only=True)
         try:
-            return check_books(store.read(), EmbeddedLog(DataDir(self.data_dir).log, SystemClock()))
+            data = DataDir(self.data_dir)
+            return check_books(store.read(), EmbeddedLog(data.log, SystemClock()), data.replays)
         finally:
             store.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from trunkline.replay.errors import NothingMissed
 from trunkline.replay.model import PlaceRange, ReplaySpec
 from trunkline.state.base import Interval
 
@@ -68,3 +69,47 @@ def replayed_ranges(specs: Iterable[ReplaySpec], destination: str) -> dict[str, 
         and spec.wanted != "cancel"
         and not (spec.types or spec.names or spec.since_ms is not None or spec.until_ms is not None)
     }
+
+
+def missed(
+    intervals: Sequence[Interval],
+    destination: str,
+    sources: Sequence[str],
+    *,
+    head: int,
+    since_ms: int | None,
+    until_ms: int | None,
+    earlier: Iterable[ReplaySpec],
+) -> list[PlaceRange]:
+    """What a destination missed of these sources and earlier replays of gaps have not brought, up to place ``head``.
+
+    Without times: the last gap of each connection, up to when it was last opened. With them: all gaps, to be narrowed
+    by receivedAt. Raises NothingMissed, with the reason.
+    """
+    by_time = since_ms is not None or until_ms is not None
+    ranges: list[PlaceRange] = []
+    endless: list[str] = []
+    for source in sources:
+        gaps = gaps_of(intervals, destination, source)
+        if not by_time:
+            gaps = gaps[-1:]
+            if gaps and gaps[0].since_ms is None:
+                endless.append(source)
+                continue
+        ranges += [PlaceRange(source, gap.first, head if gap.end is None else gap.end) for gap in gaps]
+    ranges = [one for one in ranges if one.first < one.end]
+    if not ranges:
+        if endless:
+            raise NothingMissed(
+                f"{destination} was never connected to {', '.join(endless)} before, so what it missed has no "
+                "beginning. Say from when on with --since"
+            )
+        raise NothingMissed(f"{destination} has missed nothing. To send it events once more, leave out --gap")
+    brought = replayed_ranges(earlier, destination)
+    left = subtract(ranges, [one for parts in brought.values() for one in parts])
+    if not left:
+        raise NothingMissed(
+            f"what {destination} missed was replayed by {', '.join(brought)}. To send it once more, leave out --gap "
+            "and say from when on with --since"
+        )
+    return left

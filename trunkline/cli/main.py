@@ -7,7 +7,21 @@ import sys
 import typer
 
 from trunkline import __version__
-from trunkline.cli import cdn, check, deliveries, demo, egress, export, gaps, lanes, send, serve, unknown_keys, verify
+from trunkline.cli import (
+    cdn,
+    check,
+    deliveries,
+    demo,
+    egress,
+    export,
+    gaps,
+    lanes,
+    replay,
+    send,
+    serve,
+    unknown_keys,
+    verify,
+)
 from trunkline.secrets import SecretsError
 from trunkline.settings import SettingsError
 from trunkline.state.base import StateError
@@ -37,7 +51,7 @@ def _options(
     """Options of every subcommand."""
 
 
-for command in (serve, demo, send, check, verify, deliveries, gaps, lanes, export, egress, unknown_keys, cdn):
+for command in (serve, demo, send, check, verify, deliveries, gaps, lanes, replay, export, egress, unknown_keys, cdn):
     command.register(app)
 
 

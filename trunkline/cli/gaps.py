@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -12,20 +10,14 @@ from rich.console import Console
 
 from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.printing import console, paragraph, plain
-from trunkline.cli.stores import active_snapshot, open_state
+from trunkline.cli.stores import open_state, read_replays, read_workspace
 from trunkline.cli.times import TIME_HELP, minute_text, parse_time, time_text
 from trunkline.clock import SystemClock
 from trunkline.observe.gaps import Gap, find_gaps
 from trunkline.observe.wording import count_text
-from trunkline.replay.errors import SpecDamaged
-from trunkline.replay.model import ReplaySpec, read_spec, replay_ids
 from trunkline.runtime.layout import DataDir
-from trunkline.secrets import SecretsError
-from trunkline.settings import Settings
 from trunkline.spec.delivery_codes import text_of
 from trunkline.state.base import RECORD_KEPT_D
-from trunkline.workspace.errors import WorkspaceError
-from trunkline.workspace.model import Snapshot
 
 DEFAULT_SINCE: Final = "7d"
 _REASONS_SHOWN: Final = 5
@@ -53,36 +45,14 @@ def gaps(
             store,
             parse_time(since, clock),
             destination=destination,
-            replays=_replays(data.root / "replays"),
-            snapshot=_workspace(settings, clock),
+            replays=read_replays(data.root / "replays"),
+            snapshot=read_workspace(settings, clock),
             data_dir=str(data_dir) if data_dir is not None else "",
         )
     if as_json:
         print(json.dumps([gap.as_json() for gap in found], indent=2))
     else:
         print_gaps(console(), found)
-
-
-def _replays(directory: Path) -> list[ReplaySpec]:
-    """Those that can be read; the others cover nothing."""
-    specs = []
-    for replay_id in replay_ids(directory):
-        try:
-            specs.append(read_spec(directory, replay_id))
-        except SpecDamaged as error:
-            print(f"trunkline: {error}", file=sys.stderr)
-    return specs
-
-
-def _workspace(settings: Settings, clock: SystemClock) -> Snapshot | None:
-    try:
-        return active_snapshot(settings, clock)
-    except (SecretsError, WorkspaceError) as error:
-        print(
-            f"trunkline: without the workspace, gaps of what it no longer holds are listed too: {error}",
-            file=sys.stderr,
-        )
-        return None
 
 
 def print_gaps(screen: Console, found: list[Gap]) -> None:

@@ -21,6 +21,7 @@ from trunkline.cli import (
     serve,
     unknown_keys,
     verify,
+    why,
 )
 from trunkline.secrets import SecretsError
 from trunkline.settings import SettingsError
@@ -51,7 +52,22 @@ def _options(
     """Options of every subcommand."""
 
 
-for command in (serve, demo, send, check, verify, deliveries, gaps, lanes, replay, export, egress, unknown_keys, cdn):
+for command in (
+    serve,
+    demo,
+    send,
+    check,
+    verify,
+    why,
+    deliveries,
+    gaps,
+    lanes,
+    replay,
+    export,
+    egress,
+    unknown_keys,
+    cdn,
+):
     command.register(app)
 
 

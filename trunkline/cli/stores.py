@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from trunkline.clock import Clock
+from trunkline.replay.errors import SpecDamaged
+from trunkline.replay.model import ReplaySpec, read_spec, replay_ids
 from trunkline.runtime.layout import DataDir
-from trunkline.secrets import Secrets
+from trunkline.secrets import Secrets, SecretsError
 from trunkline.settings import Settings
 from trunkline.state.sqlite import SqliteStateStore
+from trunkline.workspace.errors import WorkspaceError
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.store import FILE_NAME, ConfigStore
 
@@ -30,3 +35,23 @@ def active_snapshot(settings: Settings, clock: Clock) -> Snapshot | None:
         return None
     with ConfigStore(settings.data_dir, Secrets.open(settings.data_dir, settings.master_key), clock) as store:
         return store.active()
+
+
+def read_workspace(settings: Settings, clock: Clock) -> Snapshot | None:
+    """The same for a view that tells less without it, and is still of use: what is wrong goes to standard error."""
+    try:
+        return active_snapshot(settings, clock)
+    except (SecretsError, WorkspaceError) as error:
+        print(f"trunkline: what the workspace holds is not known here: {error}", file=sys.stderr)
+        return None
+
+
+def read_replays(directory: Path) -> list[ReplaySpec]:
+    """Those that can be read, oldest first; what is wrong with another is said on standard error."""
+    specs = []
+    for replay_id in replay_ids(directory):
+        try:
+            specs.append(read_spec(directory, replay_id))
+        except SpecDamaged as error:
+            print(f"trunkline: {error}", file=sys.stderr)
+    return specs

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from trunkline.spec.codes import CODES as INGEST_CODES
-from trunkline.spec.outcomes import DESTINATION_DELETED, DUPLICATE, RETRIES_EXHAUSTED
-
-REPLAY_CANCELLED: Final = "replay_cancelled"
-ARCHIVE_UNREADABLE: Final = "archive_unreadable"
-MAX_EVENT_AGE: Final = "max_event_age"
+from trunkline.spec.outcomes import (
+    ARCHIVE_UNREADABLE,
+    DESTINATION_DELETED,
+    DUPLICATE,
+    MAX_EVENT_AGE,
+    REPLAY_CANCELLED,
+    RETRIES_EXHAUSTED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +229,8 @@ DELIVERY_CODES: Final[dict[str, CodeText]] = {
     ),
     MAX_EVENT_AGE: CodeText(
         "Event too old",
-        "The event is older than the destination takes, by its max_event_age.",
-        "Nothing, unless the destination takes older events by now: then raise max_event_age and replay the window.",
+        "The event is older than the destination takes, by its max_event_age_s.",
+        "Nothing, unless the destination takes older events by now: then raise max_event_age_s and replay the window.",
     ),
     DUPLICATE: CodeText(
         "Duplicate",

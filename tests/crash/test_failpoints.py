@@ -89,6 +89,8 @@ ELSEWHERE = {
     "archive.migrate.after_commit": "an archive has nothing then; tests/unit/archive kills there",
     "archive.expire.before_commit": "no file is old enough under load; tests/unit/archive kills there",
     "archive.expire.after_commit": "no file is old enough under load; tests/unit/archive kills there",
+    "bulk.spool.before_fsync": "only with bulk batches; test_delivery_engine.py kills there",
+    "bulk.spool.after_fsync": "only with bulk batches; test_delivery_engine.py kills there",
 }
 
 

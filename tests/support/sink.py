@@ -36,18 +36,20 @@ HANG = Reply(hang=True)
 
 @dataclass(frozen=True)
 class Hit:
-    """One request. ``headers`` are keyed in lower case."""
+    """One request. ``headers`` are keyed in lower case; ``message_ids`` are those of all events of a batch."""
 
     message_id: str
     headers: Mapping[str, str]
     body: bytes
+    message_ids: tuple[str, ...] = ()
 
     def json(self) -> Any:
         return json.loads(self.body)
 
 
 class Place:
-    """One path. ``answer`` decides on the sink's thread; ``received`` counts requests, ``taken`` those answered 200."""
+    """One path. ``answer`` decides on the sink's thread; ``received`` counts events that were sent (in a request of
+    their own or in a batch), ``taken`` those answered 200, ``requests`` requests."""
 
     def __init__(self, sink: Sink, name: str) -> None:
         self._sink = sink
@@ -57,6 +59,7 @@ class Place:
         self.hits: list[Hit] = []
         self.received: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()
+        self.requests = 0
         self.hanging: list[_Connection] = []
 
     @property
@@ -84,12 +87,20 @@ class Place:
             connection.reply(OK)
 
 
+def _message_ids(body: bytes) -> tuple[str, ...]:
+    """Of the events of a body, which is one or an array of them."""
+    if body.startswith(b"["):
+        return tuple(event["messageId"] for event in json.loads(body)) or ("",)
+    found = MESSAGE_ID.findall(body)
+    return (found[-1].decode() if found else "",)
+
+
 class _Connection(asyncio.Protocol):
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
-        self._current: tuple[Place, str] | None = None
+        self._current: tuple[Place, tuple[str, ...]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -124,13 +135,13 @@ class _Connection(asyncio.Protocol):
 
     def _take(self, name: str, headers: Mapping[str, str], body: bytes) -> None:
         place = self._sink.place(name)
-        found = MESSAGE_ID.findall(body)
-        message_id = found[-1].decode() if found else ""
-        hit = Hit(message_id, headers, body)
-        place.received[message_id] += 1
+        message_ids = _message_ids(body)
+        hit = Hit(message_ids[-1], headers, body, message_ids)
+        place.requests += 1
+        place.received.update(message_ids)
         if place.keep_hits:
             place.hits.append(hit)
-        self._current = (place, message_id)
+        self._current = (place, message_ids)
         reply = place.answer(hit)
         if reply.hang:
             place.hanging.append(self)
@@ -143,9 +154,9 @@ class _Connection(asyncio.Protocol):
         """Answer the current request, if its sender is still there."""
         if self._current is None or self._transport is None:
             return
-        place, message_id = self._current
+        place, message_ids = self._current
         if reply.status == 200:
-            place.taken[message_id] += 1
+            place.taken.update(message_ids)
         self._current = None
         lines = [f"HTTP/1.1 {reply.status} X", f"Content-Length: {len(reply.body)}"]
         lines += [f"{name}: {value}" for name, value in reply.headers.items()]

@@ -103,7 +103,8 @@ class Lane:
         self._flights: set[_Flight] = set()
         self._waiting = WaitingEvents(clock)
         self._senders: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at_s = 0.0
         self._next_slice: asyncio.Handle | None = None
         self._persisted: LaneState | None = None
         self._changed = False
@@ -284,11 +285,13 @@ class Lane:
     def _wake_in(self, wait_s: float) -> None:
         """At the latest: an earlier call that was asked for stays."""
         loop = asyncio.get_running_loop()
+        at_s = loop.time() + wait_s
         if self._timer is not None:
-            if self._timer.when() <= loop.time() + wait_s:
+            if self._timer_at_s <= at_s:
                 return
             self._timer.cancel()
         self._timer = loop.call_later(wait_s, self._timer_fired)
+        self._timer_at_s = at_s
 
     def _timer_fired(self) -> None:
         self._timer = None

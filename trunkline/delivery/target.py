@@ -99,12 +99,11 @@ def _check_name(name: str, host: str, policy: EgressPolicy) -> None:
         return
     # 127.1, 2130706433, 0177.0.0.1 and ①②⑦.0.0.1 are 127.0.0.1 to the system: there is one way to write an address.
     try:
-        canonical = str(IPv4Address(name))
+        policy.check(str(IPv4Address(name)))
     except ValueError:
-        canonical = ""
-    if canonical != name:
-        raise EgressRefused(f"{host[:60]} is no address in its usual form; write it as four numbers or as IPv6")
-    policy.check(canonical)
+        raise EgressRefused(
+            f"{host[:60]} is no address in its usual form; write it as four numbers or as IPv6"
+        ) from None
 
 
 def _ends_in_number(host: str) -> bool:

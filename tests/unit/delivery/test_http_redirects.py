@@ -238,6 +238,18 @@ def test_of_mixed_answers_only_the_allowed_addresses_are_connected_to(monkeypatc
     asyncio.run(test())
 
 
+def test_a_name_of_private_addresses_only_is_refused_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    getaddrinfo, _ = changing([["127.0.0.2", "127.0.0.3"]])
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def test() -> None:
+        async with serving(host="127.0.0.2") as inside, client_of(ONE_ADDRESS) as client:
+            error = await error_of(client, f"http://private.test:{inside.port}/")
+            assert (error.code, error.retryable, inside.connections) == ("EGRESS_REFUSED", False, 0)
+
+    asyncio.run(test())
+
+
 def test_the_socket_is_judged_even_if_the_resolver_failed_to(monkeypatch: pytest.MonkeyPatch) -> None:
     async def resolve(self: object, host: str, port: int = 0, family: Any = 0) -> list[Any]:
         return [{"hostname": host, "host": "127.0.0.2", "port": port, "family": socket.AF_INET, "proto": 0, "flags": 0}]

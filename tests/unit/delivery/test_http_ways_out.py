@@ -63,7 +63,8 @@ def test_without_an_address_of_a_family_nothing_is_sent_over_it(monkeypatch: pyt
     def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         six = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))
         four = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
-        return [six, four] if host == "both.test" else [six]
+        other_six = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2606:4700::1111", 0, 0, 0))
+        return [six, four] if host == "both.test" else [six, other_six]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 

@@ -271,6 +271,11 @@ def test_no_refusal_repeats_what_may_be_a_secret() -> None:
         assert "s3cret" not in str(caught.value)
 
 
+def test_a_user_name_is_refused_by_its_name() -> None:
+    with pytest.raises(EgressRefused, match="user name"):
+        judge("http://user@example.com/", EgressPolicy())
+
+
 def test_https_only() -> None:
     policy = EgressPolicy(https_only=True)
     judge("https://example.com/", policy)

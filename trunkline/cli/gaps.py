@@ -100,7 +100,10 @@ def _print_gap(screen: Console, gap: Gap) -> None:
         )
     if gap.replayed_by:
         paragraph(screen, f"replayed: {', '.join(gap.replayed_by)}", indent=4, style="green")
-    elif gap.command:
+        return
+    if gap.partly_by:
+        paragraph(screen, f"replayed in part: {', '.join(gap.partly_by)}", indent=4)
+    if gap.command:
         screen.print(f"    {gap.command}", soft_wrap=True)
     else:
         paragraph(screen, "Create the destination again to replay it: the workspace does not hold it.", indent=4)

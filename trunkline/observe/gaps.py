@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final, Literal
 
 from trunkline.observe.wording import minute_text
@@ -21,6 +22,7 @@ from trunkline.state.base import Interval, LossKey, State, StateStore
 from trunkline.workspace.model import Snapshot
 
 MINUTE_MS: Final = 60_000
+_FOR_EVER: Final = 1 << 62
 Kind = Literal["failed", "closed"]
 
 
@@ -28,8 +30,8 @@ Kind = Literal["failed", "closed"]
 class Gap:
     """``lane``: where the events were lost, the destination's slug or the key of a replay to it. ``until_ms`` None: it
     lasts. ``places`` of a closed connection: [first, end) in the accepted log, end None while it lasts.
-    ``replayed_by`` are the replays that cover it, oldest first. ``command`` closes it; empty when nothing can, for
-    there is no such destination any more.
+    ``replayed_by`` are the replays that cover it, oldest first, ``partly_by`` those that cover a part of it.
+    ``command`` closes it; empty when nothing can, for there is no such destination any more.
     """
 
     kind: Kind
@@ -42,6 +44,7 @@ class Gap:
     reasons: dict[str, int] = field(default_factory=dict)
     places: tuple[int, int | None] | None = None
     replayed_by: list[str] = field(default_factory=list)
+    partly_by: list[str] = field(default_factory=list)
     command: str = ""
 
     def as_json(self) -> dict[str, object]:
@@ -56,6 +59,7 @@ class Gap:
             "events": self.events,
             "reasons": self.reasons,
             "replayed_by": self.replayed_by,
+            "partly_by": self.partly_by,
             "command": self.command,
         }
 
@@ -85,7 +89,9 @@ def find_gaps(
         if destination in (None, gap.destination) and (gap.until_ms is None or gap.until_ms > since_ms)
     ]
     for gap in gaps:
-        gap.replayed_by = [spec.id for spec in replays if _covers(spec, gap, by_key)]
+        covers = {spec.id: _cover(spec, gap, by_key) for spec in replays}
+        gap.replayed_by = [replay_id for replay_id, cover in covers.items() if cover is _Cover.ALL]
+        gap.partly_by = [replay_id for replay_id, cover in covers.items() if cover is _Cover.PART]
         gap.command = _command(gap, snapshot, data_dir)
     return sorted(gaps, key=lambda gap: (gap.destination, gap.since_ms, gap.source, gap.lane))
 
@@ -157,25 +163,39 @@ def _is_connected(snapshot: Snapshot | None, destination: str, source: str) -> b
 # -- closing them ------------------------------------------------------------------------------------------------------
 
 
-def _covers(spec: ReplaySpec, gap: Gap, replays: Mapping[str, ReplaySpec]) -> bool:
-    """Whether a replay brought, or will bring, every event of the gap."""
-    if spec.destination != gap.destination or spec.wanted == "cancel" or spec.types or spec.names:
-        return False
-    if gap.source not in spec.sources:
-        return False
+class _Cover(Enum):
+    NONE = "none"
+    PART = "part"
+    ALL = "all"
+
+
+def _cover(spec: ReplaySpec, gap: Gap, replays: Mapping[str, ReplaySpec]) -> _Cover:
+    """How much of the gap a replay brought, or will bring."""
+    if spec.destination != gap.destination or spec.wanted == "cancel" or gap.source not in spec.sources:
+        return _Cover.NONE
     lost_by = replays.get(gap.lane)
     if lost_by is not None and (spec.created_at_ms, spec.id) <= (lost_by.created_at_ms, lost_by.id):
-        return False
-    in_time = (spec.since_ms is None or spec.since_ms <= gap.since_ms) and (
-        (gap.until_ms is not None and spec.created_at_ms >= gap.until_ms)
-        if spec.until_ms is None
-        else (gap.until_ms is not None and gap.until_ms <= spec.until_ms)
-    )
-    if not spec.ranges:
-        return in_time
-    if gap.places is None or gap.places[1] is None or not in_time:
-        return False
-    return not subtract([PlaceRange(gap.source, gap.places[0], gap.places[1])], spec.ranges)
+        return _Cover.NONE
+    until_ms = spec.created_at_ms if spec.until_ms is None else spec.until_ms
+    since_ms = 0 if spec.since_ms is None else spec.since_ms
+    if since_ms >= (until_ms if gap.until_ms is None else gap.until_ms) or until_ms <= gap.since_ms:
+        return _Cover.NONE
+    whole = gap.until_ms is not None and since_ms <= gap.since_ms and gap.until_ms <= until_ms
+    if gap.places is not None and spec.since_ms is not None:
+        # Times bound when events were received, the connection when they were accepted, which may be much later.
+        whole = False
+    if spec.types or spec.names:
+        whole = False
+    if spec.ranges:
+        if gap.places is None:
+            return _Cover.PART
+        first, end = gap.places
+        missed = [PlaceRange(gap.source, first, _FOR_EVER if end is None else end)]
+        left = subtract(missed, spec.ranges)
+        if left == missed:
+            return _Cover.NONE
+        whole = whole and not left
+    return _Cover.ALL if whole else _Cover.PART
 
 
 def _command(gap: Gap, snapshot: Snapshot | None, data_dir: str) -> str:

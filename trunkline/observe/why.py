@@ -236,7 +236,7 @@ def _tell_replays(arrival: Arrival, leftovers: Sequence[Ending], replays: Sequen
                 "cancel": "may have been",
             }
             text = f"It {wanted[spec.wanted]} sent to {spec.destination} by this replay; no failed attempt is noted."
-            ending = Ending(spec.key, "replayed", text, f"See how far it is: trunkline replay status {spec.id}")
+            ending = Ending(spec.key, "replayed", text, f"See how far it is: trunkline replay show {spec.id}")
             arrival.endings.append(ending)
 
 

@@ -86,26 +86,29 @@ def test_since_and_destination_narrow(failures: StateStore) -> None:
 @pytest.mark.parametrize(
     ("members", "covered"),
     [
-        ({"since_ms": START_MS, "until_ms": START_MS + 3 * MINUTE_MS}, True),
-        ({"since_ms": START_MS - 1, "until_ms": START_MS + 4 * MINUTE_MS}, True),
-        ({}, True),
-        ({"wanted": "pause"}, True),
-        ({"wanted": "cancel"}, False),
-        ({"since_ms": START_MS + 1}, False),
-        ({"until_ms": START_MS + 3 * MINUTE_MS - 1}, False),
-        ({"created_at_ms": START_MS + 1}, False),
-        ({"sources": ["app"]}, False),
-        ({"destination": "other"}, False),
-        ({"types": ["track"]}, False),
-        ({"names": ["A"]}, False),
-        ({"ranges": [PlaceRange("web", 0, 1 << 40)]}, False),
+        ({"since_ms": START_MS, "until_ms": START_MS + 3 * MINUTE_MS}, "all"),
+        ({"since_ms": START_MS - 1, "until_ms": START_MS + 4 * MINUTE_MS}, "all"),
+        ({}, "all"),
+        ({"wanted": "pause"}, "all"),
+        ({"wanted": "cancel"}, "none"),
+        ({"since_ms": START_MS + 1}, "part"),
+        ({"since_ms": START_MS + 3 * MINUTE_MS}, "none"),
+        ({"until_ms": START_MS + 3 * MINUTE_MS - 1}, "part"),
+        ({"until_ms": START_MS}, "none"),
+        ({"created_at_ms": START_MS + 1}, "part"),
+        ({"sources": ["app"]}, "none"),
+        ({"destination": "other"}, "none"),
+        ({"types": ["track"]}, "part"),
+        ({"names": ["A"]}, "part"),
+        ({"ranges": [PlaceRange("web", 0, 1 << 40)]}, "part"),
     ],
 )
 def test_failures_are_replayed_when_the_whole_window_was(
-    failures: StateStore, members: dict[str, object], covered: bool
+    failures: StateStore, members: dict[str, object], covered: str
 ) -> None:
     [first, *_] = find_gaps(failures, 0, replays=[replay(**members)])
-    assert first.replayed_by == (["r1"] if covered else [])
+    assert first.replayed_by == (["r1"] if covered == "all" else [])
+    assert first.partly_by == (["r1"] if covered == "part" else [])
 
 
 def test_what_a_replay_loses_is_a_gap_of_its_destination(failures: StateStore) -> None:
@@ -150,22 +153,27 @@ def test_times_in_which_a_connection_was_closed(store: StateStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranges", "covered"),
+    ("members", "covered"),
     [
-        ([PlaceRange("web", 100, 200)], True),
-        ([PlaceRange("web", 50, 150), PlaceRange("web", 150, 500)], True),
-        ([PlaceRange("web", 100, 199)], False),
-        ([PlaceRange("app", 100, 200)], False),
+        ({"ranges": [PlaceRange("web", 100, 200)]}, ["all", "none"]),
+        ({"ranges": [PlaceRange("web", 50, 150), PlaceRange("web", 150, 500)]}, ["all", "part"]),
+        ({"ranges": [PlaceRange("web", 100, 199)]}, ["part", "none"]),
+        ({"ranges": [PlaceRange("app", 100, 200)]}, ["none", "none"]),
+        ({}, ["all", "part"]),
+        # Received before the connection was closed, accepted behind it: a time does not tell.
+        ({"since_ms": 2_000}, ["part", "part"]),
     ],
 )
-def test_a_replay_of_places_covers_a_closed_time(store: StateStore, ranges: list[PlaceRange], covered: bool) -> None:
+def test_a_replay_covers_a_closed_time_by_its_places(
+    store: StateStore, members: dict[str, object], covered: list[str]
+) -> None:
     closed_twice(store)
-    first, lasting = find_gaps(store, 0, replays=[replay(ranges=ranges)])
-    assert first.replayed_by == (["r1"] if covered else [])
-    assert lasting.replayed_by == []
-    text = " ".join(printed([first]).split())
-    assert ("replayed: r1" in text) == covered
-    assert ("replay start" in text) != covered
+    gaps = find_gaps(store, 0, replays=[replay(**members)])
+    assert ["all" if gap.replayed_by else "part" if gap.partly_by else "none" for gap in gaps] == covered
+    text = " ".join(printed(gaps[:1]).split())
+    assert ("replayed: r1" in text) == (covered[0] == "all")
+    assert ("replayed in part: r1" in text) == (covered[0] == "part")
+    assert ("replay start" in text) == (covered[0] != "all")
 
 
 def test_what_the_workspace_no_longer_holds(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -74,6 +76,24 @@ def test_a_killed_archive_process_comes_back_and_nothing_else_notices(make_serve
         server.kill_child("archive")
         assert [server.child("ingest"), server.child("worker")] == others
     wait_until_archived(DataDir(server.data_dir).archive, sent)
+
+
+def test_a_successor_waits_for_the_one_that_still_ends(make_server: MakeServer) -> None:
+    """Two writers at once would overwrite each other's objects."""
+    server = make_server(CONFIG, settings={"archive_flush_s": "0.1"})
+    server.start()
+    server.send("wk_web", track("a"))
+    wait_until_archived(DataDir(server.data_dir).archive, ["a"])
+    archive = server.child("archive")
+    os.kill(archive, signal.SIGSTOP)
+    server.kill_supervisor()
+    server.start()
+    server.send("wk_web", track("b"))
+    wait_until(lambda: "archive.waits_for_predecessor" in server.log_text(), "the successor waits")
+    assert set(archived_ids(DataDir(server.data_dir).archive)) == {"a"}
+    os.kill(archive, signal.SIGCONT)
+    wait_until_archived(DataDir(server.data_dir).archive, ["a", "b"])
+    assert "child.died" not in server.log_text()
 
 
 def test_a_store_that_fails_keeps_nobody_waiting(make_server: MakeServer, tmp_path: Path) -> None:

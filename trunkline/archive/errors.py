@@ -9,7 +9,8 @@
     ├── StoreAddressError   `archive_url` names no object store that is known here
     ├── ArchiveCorrupt      an object does not hold what the index says
     └── IndexFailed         the index cannot be read or written
-        └── IndexTooNew     it was written by a newer version of the program
+        ├── IndexTooNew     it was written by a newer version of the program
+        └── IndexLocked     another process writes it
 """
 
 from __future__ import annotations
@@ -45,3 +46,7 @@ class IndexFailed(ArchiveError):
 
 class IndexTooNew(IndexFailed):
     """The index was written by a newer version of the program."""
+
+
+class IndexLocked(IndexFailed):
+    """Another process writes the index."""

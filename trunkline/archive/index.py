@@ -6,7 +6,9 @@ It also holds how far the archive has come, so that a file's rows and the cursor
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from trunkline.archive.errors import IndexFailed, IndexTooNew
+from trunkline.archive.errors import IndexFailed, IndexLocked, IndexTooNew
 from trunkline.archive.file_draft import FileDraft
 from trunkline.failpoints import failpoint
 
@@ -79,10 +81,16 @@ class ArchiveIndex:
     """The writer's side."""
 
     def __init__(self, path: Path) -> None:
-        """Open, create or migrate. Raises IndexFailed, IndexTooNew."""
+        """Open, create or migrate. Raises IndexLocked, IndexTooNew, IndexFailed."""
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = open_index(path, read_only=False)
+        with self._errors("lock"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_fd = _lock(path.with_name(f"{path.name}.lock"))
+        try:
+            self._db = open_index(path, read_only=False)
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
         self.archive_id = ""
         """Eight hexadecimal digits, this index's own, part of every object's name."""
         try:
@@ -92,7 +100,7 @@ class ArchiveIndex:
                 self._migrate()
                 ((self.archive_id,),) = self._db.execute("SELECT value FROM facts WHERE key='archive_id'").fetchall()
         except BaseException:
-            self._db.close()
+            self.close()
             raise
 
     def _migrate(self) -> None:
@@ -219,6 +227,7 @@ class ArchiveIndex:
 
     def close(self) -> None:
         self._db.close()
+        os.close(self._lock_fd)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -242,6 +251,20 @@ class ArchiveIndex:
             raise IndexFailed(
                 f"{self._path}: cannot {does} the archive's index: {error}. Check the disk and the file's owner"
             ) from error
+
+
+def _lock(path: Path) -> int:
+    """A lock that ends with the process. Two writers would overwrite each other's objects with other cuts."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise IndexLocked(f"{path}: another process writes this archive. It ends with its supervisor; wait") from None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def committed_cursor(path: Path) -> dict[str, int]:

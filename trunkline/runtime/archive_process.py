@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from trunkline.archive.archivist import Archivist
+from trunkline.archive.errors import IndexLocked
 from trunkline.archive.index import ArchiveIndex
 from trunkline.archive.metrics import ArchiveMetrics
 from trunkline.archive.open_store import open_store
@@ -27,6 +30,7 @@ from trunkline.settings import Settings
 NICENESS: Final = 10
 PUBLISH_INTERVAL_S: Final = 5.0
 LISTEN_S: Final = 3600.0
+TAKE_OVER_POLL_S: Final = 0.5
 PATIENCE_S: Final = 3.0
 """How long a request that is under way may hold up the end. What it was about is repeated at the next start."""
 
@@ -40,7 +44,11 @@ async def run_archive(settings: Settings, arguments: ChildArguments, signals: Si
     clock = SystemClock()
     registry = CollectorRegistry()
     publisher = Publisher(registry, data.metrics, "archive")
-    index = ArchiveIndex(data.archive_index)
+    stopping = asyncio.Event()
+    signals.connect(stop=stopping.set, reload=lambda: None)
+    index = await _take_over(data.archive_index, stopping)
+    if index is None:
+        return
     archivist = Archivist(
         EmbeddedLog(data.log, clock),
         index,
@@ -52,11 +60,9 @@ async def run_archive(settings: Settings, arguments: ChildArguments, signals: Si
         retention_days=settings.archive_retention_days,
     )
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
     ended: asyncio.Future[None] = loop.create_future()
     # A thread of its own and not the loop's: one that hangs in a request must not hold up the end of the process.
     thread = threading.Thread(target=_run, args=(archivist, loop, ended), name="archive", daemon=True)
-    signals.connect(stop=stopping.set, reload=lambda: None)
     tune_interpreter()
     thread.start()
     publishing = asyncio.create_task(_publish(publisher))
@@ -76,6 +82,22 @@ async def run_archive(settings: Settings, arguments: ChildArguments, signals: Si
         os._exit(0)
     index.close()
     ended.result()
+
+
+async def _take_over(path: Path, stopping: asyncio.Event) -> ArchiveIndex | None:
+    """The index, as soon as a predecessor that is still ending has gone; None when it is we who have to stop."""
+    waited = False
+    while not stopping.is_set():
+        try:
+            return await asyncio.to_thread(ArchiveIndex, path)
+        except IndexLocked:
+            if not waited:
+                _log.info("archive.waits_for_predecessor")
+                waited = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TAKE_OVER_POLL_S):
+                    await stopping.wait()
+    return None
 
 
 def _run(archivist: Archivist, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:

@@ -94,7 +94,7 @@ class Worker:
         self._readers: dict[str, RangeReader] = {}
         self._epoch = state.epochs.get(PARTITION, 0)
         self._policy = EgressPolicy()
-        self._client = GuardedClient(lambda: self._policy, timeout_s=parts.settings.send_timeout_s)
+        self._client = GuardedClient(lambda: self._policy, timeout_s=parts.settings.send_timeout_s, clock=parts.clock)
         self._random = SystemRandom()
         self._budget = MemoryBudget(parts.settings.lane_memory_bytes)
         self._dispatcher = Dispatcher(

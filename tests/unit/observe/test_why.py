@@ -45,7 +45,7 @@ def printed(story: Story) -> str:
     return " ".join(text.split())
 
 
-# -- before the destinations ----------------------------------------------------------------------------------------
+# -- before the destinations -----------------------------------------------------------------------------------------
 
 
 def test_an_unknown_event(world: World) -> None:
@@ -89,7 +89,7 @@ def test_what_ingest_changed(world: World) -> None:
     assert "timestamp was put back by 60 min" in text
 
 
-# -- at a destination ----------------------------------------------------------------------------------------
+# -- at a destination ------------------------------------------------------------------------------------------------
 
 
 def test_settled_without_a_note_is_delivered_at_once(world: World) -> None:
@@ -177,7 +177,7 @@ def test_a_bulk_batch(world: World) -> None:
     assert "Delivered at attempt 2 in a bulk batch" in ending(world).text
 
 
-# -- when notes are gone, and destinations ----------------------------------------------------------------------------------------
+# -- when notes are gone, and destinations ---------------------------------------------------------------------------
 
 
 def test_after_a_week_the_losses_decide(world: World) -> None:
@@ -240,7 +240,7 @@ def test_no_destination_at_all(store: StateStore) -> None:
     assert "No destination is connected to this source" in printed(world.tell())
 
 
-# -- replays, and what only the state still knows ----------------------------------------------------------------------------------------
+# -- replays, and what only the state still knows --------------------------------------------------------------------
 
 
 def test_replays_of_the_event(world: World) -> None:

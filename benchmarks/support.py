@@ -11,10 +11,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,10 +25,17 @@ from trunkline.log.embedded import EmbeddedLog
 from trunkline.state.sqlite import SqliteStateStore
 
 TRUNKLINE = Path(sys.executable).with_name("trunkline")
-WRITE_KEY = "wk_bench"
+SOURCE = "bench"
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 SYSTEM_CORE = 0
 GENERATOR_CORE = 1
+
+
+def write_key(source: str) -> str:
+    return f"wk_{source}"
+
+
+WRITE_KEY = write_key(SOURCE)
 
 
 def event(number: int) -> dict[str, object]:
@@ -76,6 +84,15 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
     return ["taskset", "-c", str(core), *command]
 
 
+def pin(pids: Sequence[int], cores: Sequence[int]) -> None:
+    """Move running processes, all threads of theirs, to these cores."""
+    for pid in pids:
+        with suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(OSError):
+                    os.sched_setaffinity(int(thread.name), cores)
+
+
 def tree(pid: int) -> list[int]:
     """A process and all that descend from it."""
     children: dict[int, list[int]] = {}
@@ -119,6 +136,34 @@ def memory_mb(pids: Sequence[int]) -> float:
     return total_kb / 1024
 
 
+class MemorySampler:
+    """Looks at the memory of a server's whole tree once a second while it is open."""
+
+    def __init__(self, running: Server) -> None:
+        self._running = running
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.samples_mb: list[float] = []
+
+    def _look(self) -> None:
+        while True:
+            self.samples_mb.append(memory_mb(self._running.pids))
+            if self._ended.wait(1):
+                return
+
+    @property
+    def highest_mb(self) -> float:
+        return max(self.samples_mb)
+
+    def __enter__(self) -> MemorySampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
 @dataclass
 class Server:
     """A running Trunkline."""
@@ -127,6 +172,7 @@ class Server:
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    sources: Sequence[str] = (SOURCE,)
 
     @property
     def url(self) -> str:
@@ -148,8 +194,9 @@ class Server:
     def received(self) -> int:
         return sum(books["received"] for books in self.verify()["sources"].values())
 
-    def wait_until_caught_up(self, timeout_s: float) -> None:
-        """Like :meth:`wait_until_drained` without checking the whole log each time: for long runs."""
+    def wait_until_caught_up(self, timeout_s: float, *, delivered: bool = True) -> None:
+        """Like :meth:`wait_until_drained` without checking the whole log each time: for long runs. Not ``delivered``:
+        until all that was received is in the accepted log."""
         log = EmbeddedLog(self.data_dir / "log", SystemClock())
         deadline = time.monotonic() + timeout_s
         while True:
@@ -157,8 +204,9 @@ class Server:
             state = store.read()
             store.close()
             passed = sum(count for books in state.source_totals.values() for count in books.values())
-            received = sum(log.totals(INGESTED, name).counts.get("bench", 0) for name in log.partitions(INGESTED))
-            if passed == received and not state.lanes and not state.row_counts:
+            counts = [log.totals(INGESTED, name).counts for name in log.partitions(INGESTED)]
+            received = sum(by_source.get(source, 0) for by_source in counts for source in self.sources)
+            if passed == received and not (delivered and (state.lanes or state.row_counts)):
                 return
             if time.monotonic() > deadline:
                 raise SystemExit(f"not caught up within {timeout_s} s: {received} received, {passed} passed on")
@@ -174,17 +222,23 @@ class Server:
 
 @contextmanager
 def server(
-    destinations: Sequence[dict[str, object]] = (), *, core: int | None = None, roles: Sequence[str] = ()
+    destinations: Sequence[dict[str, object]] = (),
+    *,
+    core: int | None = None,
+    roles: Sequence[str] = (),
+    sources: Sequence[str] = (SOURCE,),
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """A fresh server with one source and these destinations, on a core of its own if asked."""
+    """A fresh server with these sources and destinations, on a core of its own if asked. A destination that names no
+    sources gets the first one. ``settings``: environment variables."""
     root = Path(tempfile.mkdtemp(prefix="trunkline-bench-"))
     config = root / "workspace.json"
     config.write_text(
         json.dumps(
             {
                 "workspace": {"slug": "bench", "name": "Bench"},
-                "sources": [{"slug": "bench", "type": "http", "write_keys": [WRITE_KEY]}],
-                "destinations": [{"sources": ["bench"], "enabled": True, **entry} for entry in destinations],
+                "sources": [{"slug": slug, "type": "http", "write_keys": [write_key(slug)]} for slug in sources],
+                "destinations": [{"sources": [sources[0]], "enabled": True, **entry} for entry in destinations],
                 "egress": {"allow_private": ["127.0.0.0/8"]},
             }
         )
@@ -195,8 +249,13 @@ def server(
         command += ["--role", role]
     log = root / "server.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(pinned(core, command) if core is not None else command, stdout=output, stderr=output)
-    running = Server(root / "data", port, process, log)
+        process = subprocess.Popen(
+            pinned(core, command) if core is not None else command,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(settings or {})},
+        )
+    running = Server(root / "data", port, process, log, sources)
     try:
         _wait_for(f"{running.url}/health", process, log)
         yield running
@@ -243,3 +302,8 @@ HEADER = "| what | measured | yardstick | ratio | wanted | notes |\n| --- | --- 
 def median_ratio(pairs: Sequence[tuple[float, float]]) -> float:
     """Of (ours, yardstick) pairs measured in turn: the median of the pairs' ratios."""
     return statistics.median(ours / yardstick for ours, yardstick in pairs)
+
+
+def median_pair(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The pair whose ratio is the median, the lower one of two."""
+    return sorted(pairs, key=lambda pair: pair[0] / pair[1])[(len(pairs) - 1) // 2]

@@ -29,6 +29,20 @@ def archived_position(index: Path, partition: str) -> int:
         return 0
 
 
+def warn_of_pins(log: EventLog, settings: Settings, consumed: int, marks: Mapping[str, int]) -> None:
+    """Tell which destination keeps the accepted log above its budget: nothing that it has not had is dropped."""
+    if log.size_bytes(ACCEPTED) <= settings.log_max_bytes:
+        return
+    slowest = sorted(key for key, position in marks.items() if position <= consumed)
+    if slowest:
+        _log.warning(
+            "log.kept_for_destinations",
+            destinations=slowest[:10],
+            size_bytes=log.size_bytes(ACCEPTED),
+            mend="enable, mend or delete them; the log is not shortened before they have had their events",
+        )
+
+
 async def shorten_logs(
     log: EventLog, settings: Settings, *, now_ms: int, ingested: Mapping[str, int], accepted: Mapping[str, int]
 ) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from trunkline.clock import Clock
 from trunkline.delivery.lane import Lane
 from trunkline.files import write_atomically
 from trunkline.observe.lanes import LanesStatus, LaneStatus, encode_lanes
+
+LANES_TOLD: Final = 100
 
 
 def status_of(lane: Lane, clock: Clock) -> LaneStatus:
@@ -40,6 +42,10 @@ def status_of(lane: Lane, clock: Clock) -> LaneStatus:
     )
 
 
+def _is_news(lane: Lane) -> bool:
+    return not lane.is_idle or bool(lane.held_by) or lane.gate.breaker.opened_at_s is not None
+
+
 class LanesWriter:
     """Raises OSError when the file cannot be written."""
 
@@ -47,6 +53,8 @@ class LanesWriter:
         self._path = path
         self._clock = clock
 
-    def write(self, lanes: Iterable[Lane]) -> None:
-        status = LanesStatus(at_ms=self._clock.now_ms(), lanes=[status_of(lane, self._clock) for lane in lanes])
+    def write(self, lanes: Sequence[Lane]) -> None:
+        """All lanes, or of very many those that have work or trouble: idle ones must cost nothing."""
+        told = lanes if len(lanes) <= LANES_TOLD else [lane for lane in lanes if _is_news(lane)]
+        status = LanesStatus(at_ms=self._clock.now_ms(), lanes=[status_of(lane, self._clock) for lane in told])
         write_atomically(self._path, encode_lanes(status))

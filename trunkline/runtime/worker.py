@@ -31,7 +31,7 @@ from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogFull, 
 from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
 from trunkline.replay.model import is_replay
 from trunkline.runtime.connections import Connections
-from trunkline.runtime.housekeeping import HOUSEKEEPING_S, archived_position, shorten_logs
+from trunkline.runtime.housekeeping import HOUSEKEEPING_S, archived_position, shorten_logs, warn_of_pins
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.replays import Replays
 from trunkline.runtime.source_stage import SHARED_GROUP, RangeReader, SourceStage
@@ -462,10 +462,13 @@ class Worker:
             self._keep_dedupe()
             checkpoint = int(self._parts.dedupe.checkpoint or 0)
             # As committed: what a crash goes back to must still be there.
-            marks = [
-                position_of(mark) for (_, partition), mark in self._committed_marks.items() if partition == PARTITION
-            ]
-            consumed = min([self._committed_accepted, checkpoint, *marks])
+            marks = {
+                key: position_of(mark)
+                for (key, partition), mark in self._committed_marks.items()
+                if partition == PARTITION
+            }
+            consumed = min([self._committed_accepted, checkpoint, *marks.values()])
+            await asyncio.to_thread(warn_of_pins, self._parts.log, self._parts.settings, consumed, marks)
             if self._parts.settings.archive:
                 index = self._parts.data.archive_index
                 consumed = min(consumed, await asyncio.to_thread(archived_position, index, PARTITION))

@@ -27,6 +27,7 @@ from trunkline.runtime.layout import DataDir
 from trunkline.state.base import Sample
 
 DEFAULT_SINCE: Final = "24h"
+_GROUPS_SHOWN: Final = 50
 
 
 def deliveries(
@@ -163,7 +164,7 @@ def _print_groups(screen: Console, slug: str, line: DestinationLine, by: Groupin
         numbers=range(1, 7),
     )
     ordered = sorted(line.groups.items(), key=lambda item: -(item[1].delivered + item[1].failed + item[1].filtered))
-    for name, tally in ordered:
+    for name, tally in ordered[:_GROUPS_SHOWN]:
         made.add_row(
             plain(name) or "(none)",
             f"{tally.delivered:,}",
@@ -175,6 +176,8 @@ def _print_groups(screen: Console, slug: str, line: DestinationLine, by: Groupin
         )
     screen.print()
     screen.print(made)
+    if len(ordered) > _GROUPS_SHOWN:
+        screen.print(f"and {len(ordered) - _GROUPS_SHOWN:,} more: --json has them all", style="dim")
 
 
 def _print_reasons(screen: Console, slug: str, line: DestinationLine) -> None:

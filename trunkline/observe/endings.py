@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -14,6 +14,7 @@ from trunkline.spec.delivery_codes import text_of
 from trunkline.spec.outcomes import DELIVERED, DESTINATION_DELETED, FAILED, FILTERED_AT_DESTINATION
 from trunkline.state.base import (
     ATTEMPTS_KEPT_D,
+    ATTEMPTS_PER_DESTINATION,
     RETRY,
     Attempt,
     BulkRow,
@@ -61,6 +62,17 @@ class Facts:
     lanes: LanesStatus | None = None
     data_dir: str = ""
     state: State = field(default_factory=State.empty)
+    _losses: dict[int, dict[tuple[str, str], int]] = field(default_factory=dict)
+
+    def losses_at(self, store: DeliveryRecord, minute: int) -> Mapping[tuple[str, str], int]:
+        """Failed events that were received in a minute, by destination and source; read once for all destinations."""
+        found = self._losses.get(minute)
+        if found is None:
+            found = self._losses[minute] = {}
+            for key, count in store.losses(minute * MINUTE_MS).items():
+                if key.received_minute == minute:
+                    found[key.destination, key.source] = found.get((key.destination, key.source), 0) + count
+        return found
 
     def read_state(self, store: StateStore) -> None:
         """After the logs, and before rows and attempts: so an event that moves meanwhile is never lost sight of."""
@@ -161,7 +173,7 @@ def _conclude(
         return _ended(store, facts, event, last)
     if rows:
         return _row_waits(facts, slug, rows)
-    bulk = _bulk_of(store, event, slug)
+    bulk = _bulk_of(facts.state, event, slug)
     if bulk is not None:
         return _bulk_waits(facts, bulk)
     if not _is_settled(facts.state, event, slug):
@@ -179,30 +191,34 @@ def _conclude(
 
 def _settled_silently(store: DeliveryRecord, facts: Facts, event: _Event, slug: str, cancelled: int) -> Ending:
     """No attempt is noted. So it was delivered at the first one, unless notes have been dropped meanwhile."""
+    lost = facts.losses_at(store, event.received_at_ms // MINUTE_MS).get((slug, event.source), 0)
     old = facts.now_ms - event.received_at_ms > ATTEMPTS_KEPT_D * DAY_MS
-    minute = event.received_at_ms // MINUTE_MS
-    lost = sum(
-        count
-        for key, count in store.losses(event.received_at_ms, destination=slug).items()
-        if (key.source, key.received_minute) == (event.source, minute)
-    )
     if cancelled:
         text = (
             f"Delivered, or cancelled when the destination was deleted: {count_text(cancelled, 'event')} of this "
             "source were, and which is not kept."
         )
         return Ending(slug, "unclear", text)
-    if not old:
-        return Ending(slug, "delivered", "Delivered at the first attempt.")
-    if not lost:
-        return Ending(
-            slug, "delivered", f"Delivered. Attempts are kept for {ATTEMPTS_KEPT_D} days, so no more is known."
-        )
-    text = (
-        f"Delivered or failed: of the events received in that minute {lost:,} failed here. Attempts are kept for "
-        f"{ATTEMPTS_KEPT_D} days, so no more is known."
+    kept = (
+        f"Attempts are kept for {ATTEMPTS_KEPT_D} days, {ATTEMPTS_PER_DESTINATION:,} a destination: no more is known."
     )
+    if not lost:
+        return Ending(slug, "delivered", f"Delivered. {kept}" if old else "Delivered at the first attempt.")
+    if not old and _noted_since(store, facts, event, slug) <= ATTEMPTS_PER_DESTINATION:
+        return Ending(slug, "delivered", "Delivered at the first attempt.")
+    text = f"Delivered or failed: of the events received in that minute {lost:,} failed here. {kept}"
     return Ending(slug, "unclear", text, command=_replay_of(facts, event, slug))
+
+
+def _noted_since(store: DeliveryRecord, facts: Facts, event: _Event, slug: str) -> int:
+    """How many attempts have been noted, at most, since the event was received: as long as they are no more than are
+    kept, none of its own was dropped."""
+    noted = 0
+    for row in store.record(event.received_at_ms, facts.now_ms + MINUTE_MS, destination=slug):
+        noted += row.counts.events
+        if row.key.outcome == DELIVERED:
+            noted -= row.counts.first
+    return noted
 
 
 def _ended(store: DeliveryRecord, facts: Facts, event: _Event | None, last: Attempt) -> Ending:
@@ -271,10 +287,10 @@ def _row_waits(facts: Facts, slug: str, rows: Sequence[RetryRow]) -> Ending:
     return Ending(slug, "waiting", text, notes=_notes(facts, slug))
 
 
-def _bulk_of(store: DeliveryRecord, event: _Event, slug: str) -> BulkRow | None:
-    for row in store.bulk_rows(slug):
-        if row.partition == event.partition and row.place <= event.place < row.end_place and event.source in row.events:
-            return row
+def _bulk_of(state: State, event: _Event, slug: str) -> BulkRow | None:
+    for row in state.bulk:
+        if (row.destination, row.partition) == (slug, event.partition) and row.place <= event.place < row.end_place:
+            return row if event.source in row.events else None
     return None
 
 

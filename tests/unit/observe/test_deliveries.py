@@ -115,6 +115,18 @@ def test_break_downs(store: StateStore) -> None:
     assert "71.42 %" in text  # 5 of 7
 
 
+def test_a_long_break_down_is_cut_for_people(store: StateStore) -> None:
+    changes = Changes()
+    for number in range(60):
+        counted(changes, DELIVERED, number + 1, first=1, name=f"Event {number:02}")
+    store.commit(changes)
+    text = printed(view(store, by="name"))
+    assert "Event 59" in text
+    assert "Event 09" not in text
+    assert "and 10 more" in text
+    assert len(view(store, by="name").destinations["hook"].groups) == 60
+
+
 def test_latencies_and_sources(store: StateStore) -> None:
     changes = Changes()
     counted(changes, DELIVERED, 100, first=100)

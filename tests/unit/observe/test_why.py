@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from tests.unit.observe.record_kit import MINUTE, NOW_MS, commit_intervals, interval, lost
+from tests.unit.observe.record_kit import MINUTE, NOW_MS, commit_intervals, counted, interval, lost
 from tests.unit.observe.story_kit import AT_MS, World, body_of
 from trunkline.cli.why import print_story, story_json
 from trunkline.log.records import Rejection
@@ -15,7 +15,8 @@ from trunkline.observe.endings import Ending
 from trunkline.observe.lanes import LaneStatus
 from trunkline.observe.why import Story, explain
 from trunkline.replay.model import PlaceRange, ReplaySpec
-from trunkline.state.base import BulkRow, Changes, LaneKey, LossKey, Sample, StateStore, place_of
+from trunkline.spec.outcomes import DELIVERED, FAILED
+from trunkline.state.base import RETRY, BulkRow, Changes, LaneKey, LossKey, Sample, StateStore, place_of
 
 DAY_MS = 86_400_000
 
@@ -192,6 +193,23 @@ def test_after_a_week_the_losses_decide(world: World) -> None:
     world.store.commit(Changes(losses={LossKey("hook", "web", AT_MS // 60_000, "500"): 2}))
     assert ending(world, now_ms=later_ms).status == "unclear"
     assert ending(world).status == "delivered"
+
+
+def test_notes_that_are_too_many_to_be_kept_decide_nothing(world: World) -> None:
+    """Behind an outage with more attempts than are kept, nobody knows whether the event failed among them."""
+    world.accepted_event()
+    changes = Changes()
+    lost(changes, 60_000, AT_MS // 60_000, reason="400")
+    counted(changes, FAILED, 60_000, reason="400", requests=60_000)
+    counted(changes, RETRY, 40_000, reason="503", requests=40_000)
+    counted(changes, DELIVERED, 90_000, first=90_000)
+    world.store.commit(changes)
+    assert ending(world).text == "Delivered at the first attempt."
+    changes = Changes()
+    counted(changes, DELIVERED, 5, first=4, retries=1)
+    world.store.commit(changes)
+    assert ending(world).status == "unclear"
+    assert "60,000 failed here" in printed(world.tell())
 
 
 def test_a_deleted_destination(store: StateStore) -> None:

@@ -52,6 +52,7 @@ def test_events_are_archived_by_source_and_day(make_server: MakeServer) -> None:
     found = wait_until_archived(folder, ["s0", "w0", "w1", "w2", "w3", "w4"])
     assert [event["messageId"] for event in found["shop"]] == ["s0"]
     assert all(event["properties"] == {"n": 1} and event["receivedAt"] for event in found["web"])
+    wait_until(partial(_has, reader(server), "w3"), "the index knows it, a moment later")
     event = reader(server).find("w3")
     assert event is not None
     assert (event.source, event.type, event.name) == ("web", "track", "E")

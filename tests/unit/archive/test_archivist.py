@@ -178,3 +178,17 @@ def test_a_reader_of_the_archive_needs_no_writer(make_world: MakeWorld, tmp_path
     world.archive()
     world.index.close()
     assert ArchiveReader(world.path, world.store).find("a") is not None
+
+
+def test_a_flush_that_is_asked_for_comes_before_its_time(make_world: MakeWorld) -> None:
+    world = make_world()
+    run = Run(world, flush_s=300)
+    world.append(event("a"))
+    run.archivist.work()
+    assert world.object_keys() == []
+    run.archivist.flush_soon()
+    run.archivist.work()
+    world.check()
+    world.append(event("b"))
+    run.archivist.work()
+    assert len(world.object_keys()) == 1

@@ -17,11 +17,13 @@ from typing import Final
 import structlog
 
 from trunkline.clock import Clock
+from trunkline.delivery.circuit_time import CircuitTime
 from trunkline.delivery.feed import Taken
 from trunkline.delivery.gate import Gate
 from trunkline.delivery.ledger import Ledger
 from trunkline.delivery.retry import RetryPolicy
-from trunkline.delivery.spool import SpoolWrite
+from trunkline.delivery.spool import SpoolWrite, cut_off
+from trunkline.delivery.waiting import held_up_s
 from trunkline.destinations.kit import BulkBatch, BulkRules, BulkSender, Outcome, Result
 from trunkline.state.base import BulkRow, Changes
 
@@ -36,17 +38,18 @@ _log = structlog.get_logger(__name__)
 class _Filling:
     """The open batch."""
 
-    __slots__ = ("count", "end_place", "events", "opened_at_ms", "place", "size_bytes")
+    __slots__ = ("count", "end_place", "events", "opened_at_ms", "opened_s", "place", "size_bytes")
 
-    def __init__(self, place: int, opened_at_ms: int) -> None:
+    def __init__(self, place: int, opened_at_ms: int, opened_s: float) -> None:
         self.place = self.end_place = place
         self.size_bytes = self.count = 0
         self.events: dict[str, int] = {}
         self.opened_at_ms = opened_at_ms
+        self.opened_s = opened_s
 
     @classmethod
-    def of(cls, row: BulkRow) -> _Filling:
-        filling = cls(row.place, row.opened_at_ms)
+    def of(cls, row: BulkRow, opened_s: float) -> _Filling:
+        filling = cls(row.place, row.opened_at_ms, opened_s)
         filling.end_place, filling.size_bytes = row.end_place, row.size_bytes
         filling.events = dict(row.events)
         filling.count = sum(row.events.values())
@@ -77,6 +80,16 @@ class _Filling:
         )
 
 
+@dataclasses.dataclass(eq=False, slots=True)
+class _Sealed:
+    """A batch that waits for its next attempt. By the monotonic clock: ``first_s`` when the time for retries began,
+    ``due_s`` when the attempt is due."""
+
+    row: BulkRow
+    due_s: float
+    first_s: float = 0.0
+
+
 class BulkLine:
     """Called on the worker's loop."""
 
@@ -84,6 +97,7 @@ class BulkLine:
         self,
         ledger: Ledger,
         gate: Gate,
+        circuit: CircuitTime,
         directory: Path,
         *,
         clock: Clock,
@@ -95,6 +109,7 @@ class BulkLine:
         """``directory`` is the lane's own; ``wake_in`` asks for a call of :meth:`step` after so many seconds."""
         self._ledger = ledger
         self._gate = gate
+        self._circuit = circuit
         self._directory = directory
         self._clock = clock
         self._random = random
@@ -105,9 +120,10 @@ class BulkLine:
         self._policy = RetryPolicy()
         self._open: _Filling | None = None
         self._buffer: list[bytes] = []
-        self._buffer_bytes = 0
+        self._unwritten_bytes = 0
+        self._collected_bytes = 0
         self._writes: list[SpoolWrite] = []
-        self._sealed: list[BulkRow] = []
+        self._sealed: list[_Sealed] = []
         self._unsafe: set[tuple[str, str, int]] = set()
         self._collected: set[tuple[str, str, int]] = set()
         self._sending: asyncio.Task[None] | None = None
@@ -154,11 +170,13 @@ class BulkLine:
     # -- filling -------------------------------------------------------------------------------------------------
 
     def can_take(self, events: int) -> bool:
-        """Whether so many events, which stay together, fit. Into an empty line any number does."""
-        if self._rules is None or (self._open is None and not self._sealed):
+        """Whether so many events, which stay together, fit. While no batch waits to be sent any number does."""
+        if self._rules is None:
             return True
-        if self._buffer_bytes > BUFFER_BYTES:
+        if self._unwritten_bytes > BUFFER_BYTES:
             return False
+        if not self._sealed:
+            return True
         room = (PENDING_BATCHES + 1 - len(self._sealed)) * self._rules.events
         return room - (self._open.count if self._open is not None else 0) >= events
 
@@ -169,12 +187,12 @@ class BulkLine:
         for place, event in taken:
             filling = self._open
             if filling is None:
-                filling = self._open = _Filling(place, self._clock.now_ms())
+                filling = self._open = _Filling(place, self._clock.now_ms(), self._clock.monotonic_s())
                 self._wake_in(rules.wait_s)
             # A line is an event: a newline within JSON can only be white space.
             line = event.body.replace(b"\n", b" ") + b"\n"
             self._buffer.append(line)
-            self._buffer_bytes += len(line)
+            self._unwritten_bytes += len(line)
             filling.add(place, event.source, len(line))
             if filling.count >= rules.events or filling.size_bytes >= rules.size_bytes:
                 self._seal(filling)
@@ -184,7 +202,7 @@ class BulkLine:
         self._hand_over_buffer(filling)
         row = self._row(filling, is_open=False)
         self._open = None
-        self._sealed.append(row)
+        self._sealed.append(_Sealed(row, self._clock.monotonic_s()))
         self._changed[row.key] = row
         self._unsafe.add(row.key)
         self._on_change()
@@ -198,18 +216,25 @@ class BulkLine:
             data = b"".join(self._buffer)
             self._writes.append(SpoolWrite(self._directory / filling.file, filling.size_bytes - len(data), data))
             self._buffer = []
-            self._buffer_bytes = 0
 
     # -- the commit ----------------------------------------------------------------------------------------------
 
     def restore(self, rows: Iterable[BulkRow]) -> None:
         """Go on with the batches of an earlier run; files that belong to none are removed."""
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
         for row in sorted(rows, key=lambda row: row.place):
             if row.open:
-                self._open = _Filling.of(row)
+                self._open = _Filling.of(row, now_s - max(0, now_ms - row.opened_at_ms) / 1000)
+                try:
+                    cut_off(self._directory / row.file, row.size_bytes)
+                except OSError as error:
+                    _log.error("lane.bulk_file", lane=self._ledger.lane, file=row.file, error=str(error))
             else:
-                self._sealed.append(row)
-        known = {row.file for row in self._sealed} | ({self._open.file} if self._open is not None else set())
+                due_s = now_s + min((row.due_at_ms - now_ms) / 1000, self._policy.window_s)
+                self._sealed.append(_Sealed(row, due_s, now_s - max(0, now_ms - row.first_attempt_at_ms) / 1000))
+        known = {sealed.row.file for sealed in self._sealed}
+        if self._open is not None:
+            known.add(self._open.file)
         if self._directory.exists():
             for path in self._directory.iterdir():
                 if path.name not in known:
@@ -224,6 +249,7 @@ class BulkLine:
         changes.prepare += self._writes
         changes.bulk.update(self._changed)
         self._writes, self._changed = [], {}
+        self._collected_bytes = self._unwritten_bytes
         self._collected |= self._unsafe
         self._finishing += self._finished
         self._finished = []
@@ -233,13 +259,16 @@ class BulkLine:
         for path in self._finishing:
             _remove(path)
         self._finishing = []
+        self._unwritten_bytes -= self._collected_bytes
+        self._collected_bytes = 0
         self._unsafe -= self._collected
         self._collected = set()
 
     @property
     def events(self) -> int:
         """Events in the open batch and in those that wait."""
-        return sum(sum(row.events.values()) for row in self._sealed) + (self._open.count if self._open else 0)
+        waiting = sum(sum(sealed.row.events.values()) for sealed in self._sealed)
+        return waiting + (self._open.count if self._open is not None else 0)
 
     @property
     def is_empty(self) -> bool:
@@ -249,9 +278,9 @@ class BulkLine:
 
     def step(self) -> None:
         """Close the open batch if its time is over, begin to send one that is due. The lane is not held."""
-        now_ms = self._clock.now_ms()
+        now_s = self._clock.monotonic_s()
         if self._open is not None and self._rules is not None:
-            left_s = self._rules.wait_s - (now_ms - self._open.opened_at_ms) / 1000
+            left_s = self._rules.wait_s - (now_s - self._open.opened_s)
             if left_s <= 0:
                 count = self._open.count
                 if count < LEAST_EVENTS:
@@ -261,14 +290,16 @@ class BulkLine:
                 self._wake_in(left_s)
         if self._sending is not None or not self._sealed:
             return
-        row = min(self._sealed, key=lambda row: row.due_at_ms)
-        if row.key in self._unsafe:
-            return  # its file may not be on disk yet; recorded() is followed by another step
-        wait_s = max((row.due_at_ms - now_ms) / 1000, self._gate.wait_s())
+        if self._finished or self._finishing:
+            return  # a kill makes one batch come twice, not two; recorded() is followed by another step
+        sealed = min(self._sealed, key=lambda sealed: sealed.due_s)
+        if sealed.row.key in self._unsafe:
+            return  # its file may not be on disk yet; again recorded() is followed by another step
+        wait_s = max(sealed.due_s - now_s, self._gate.wait_s())
         if wait_s > 0:
-            self._wake_in(min(wait_s, self._policy.window_s))
+            self._wake_in(wait_s)
         elif self._gate.has_room(background=False):
-            self._sending = asyncio.get_running_loop().create_task(self._send(row))
+            self._sending = asyncio.get_running_loop().create_task(self._send(sealed))
             self._sending.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
@@ -278,13 +309,12 @@ class BulkLine:
         if not task.cancelled():
             self._wake_in(0)
 
-    async def _send(self, row: BulkRow) -> None:
-        now_ms, started_s = self._clock.now_ms(), self._clock.monotonic_s()
-        first_ms = row.first_attempt_at_ms or now_ms
-        if row.attempts:
-            # As for single events: time in which it could not be sent, but for an open circuit, expires nothing.
-            late_s = max(0.0, (now_ms - row.due_at_ms) / 1000)
-            first_ms += int(max(0.0, late_s - self._gate.breaker.open_time_s(started_s - late_s, started_s)) * 1000)
+    async def _send(self, sealed: _Sealed) -> None:
+        row, started_s = sealed.row, self._clock.monotonic_s()
+        if row.attempts == 0:
+            sealed.first_s = started_s
+        else:
+            sealed.first_s += held_up_s(sealed.due_s, started_s, self._circuit)
         count = sum(row.events.values())
         probe = self._gate.begin(count, background=False)
         try:
@@ -301,29 +331,30 @@ class BulkLine:
             raise
         took_s = self._clock.monotonic_s() - started_s
         self._gate.end([outcome], probe=probe, background=False, first_attempt=row.attempts == 0, latency_s=took_s)
-        tried = dataclasses.replace(row, attempts=row.attempts + 1, first_attempt_at_ms=first_ms)
+        elapsed_s = self._clock.monotonic_s() - sealed.first_s
+        first_ms = self._clock.now_ms() - int(elapsed_s * 1000)
+        sealed.row = row = dataclasses.replace(row, attempts=row.attempts + 1, first_attempt_at_ms=first_ms)
         if outcome.result is Result.RETRY:
-            elapsed_s = max(0, now_ms - first_ms) / 1000 + took_s
-            wait_s = self._policy.wait_s(tried.attempts, elapsed_s, self._random, outcome.retry_after_s)
+            wait_s = self._policy.wait_s(row.attempts, elapsed_s, self._random, outcome.retry_after_s)
             if wait_s is not None:
-                self._wait(row, tried, outcome, wait_s)
+                self._wait(sealed, outcome, wait_s)
                 return
             outcome = dataclasses.replace(outcome, result=Result.FAILED)
-        self._sealed.remove(row)
-        self._sealed.append(tried)
-        self._end(tried, outcome)
+        self._end(sealed, outcome)
 
-    def _wait(self, row: BulkRow, tried: BulkRow, outcome: Outcome, wait_s: float) -> None:
+    def _wait(self, sealed: _Sealed, outcome: Outcome, wait_s: float) -> None:
         error = f"{outcome.reason} {outcome.detail}".strip().encode("utf-8", "replace").decode()
-        waiting = dataclasses.replace(tried, due_at_ms=self._clock.now_ms() + int(wait_s * 1000), last_error=error)
-        self._sealed[self._sealed.index(row)] = waiting
-        self._changed[row.key] = waiting
-        self._ledger.bulk_retried(waiting, outcome)
+        sealed.due_s = self._clock.monotonic_s() + wait_s
+        due_at_ms = self._clock.now_ms() + int(wait_s * 1000)
+        sealed.row = row = dataclasses.replace(sealed.row, due_at_ms=due_at_ms, last_error=error)
+        self._changed[row.key] = row
+        self._ledger.bulk_retried(row, outcome)
         self._on_change()
         self._wake_in(wait_s)
 
-    def _end(self, row: BulkRow, outcome: Outcome) -> None:
-        self._sealed.remove(row)
+    def _end(self, sealed: _Sealed, outcome: Outcome) -> None:
+        row = sealed.row
+        self._sealed.remove(sealed)
         self._changed[row.key] = None
         self._finished.append(self._directory / row.file)
         self._ledger.bulk_ended(row, outcome)
@@ -334,13 +365,15 @@ class BulkLine:
         if self._sending is not None:
             self._sending.cancel()
         counts: dict[str, int] = {}
-        rows = [*self._sealed, *([self._row(self._open, is_open=True)] if self._open is not None else [])]
+        rows = [sealed.row for sealed in self._sealed]
+        if self._open is not None:
+            rows.append(self._row(self._open, is_open=True))
         for row in rows:
             for source, count in row.events.items():
                 counts[source] = counts.get(source, 0) + count
             self._changed[row.key] = None
             self._finished.append(self._directory / row.file)
-        self._sealed, self._open, self._buffer, self._writes = [], None, [], []
+        self._sealed, self._open, self._buffer, self._writes, self._unwritten_bytes = [], None, [], [], 0
         return counts
 
     async def drain(self, timeout_s: float) -> None:

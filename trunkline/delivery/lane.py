@@ -22,14 +22,15 @@ import structlog
 from trunkline.clock import Clock
 from trunkline.delivery.budget import LaneShare
 from trunkline.delivery.bulk import BulkLine
+from trunkline.delivery.circuit_time import CircuitTime
 from trunkline.delivery.complaints import Complaints
-from trunkline.delivery.feed import Feed, Taken
+from trunkline.delivery.feed import Feed, LogFeed, Taken
 from trunkline.delivery.gate import Gate
 from trunkline.delivery.ledger import Ledger
 from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.sender_slot import SenderSlot
-from trunkline.delivery.waiting import WaitingEvents, held_up_ms
+from trunkline.delivery.waiting import WaitingEvents, held_up_s
 from trunkline.delivery.window import LaneEvent, settled_runs
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Result, Sender
 from trunkline.log.base import LogError
@@ -110,12 +111,15 @@ class Lane:
         self._changed = False
         self._unrecorded = 0
         self._recording = 0
+        self._awaits_record = False
         self._held_by: set[str] = set()
+        self._circuit = CircuitTime(gate.breaker, clock)
         self._deleted = False
         self._ledger = Ledger(key, partition, clock)
         self._bulk = BulkLine(
             self._ledger,
             gate,
+            self._circuit,
             bulk_directory,
             clock=clock,
             random=random,
@@ -142,16 +146,16 @@ class Lane:
         if state is not None:
             self.feed.restore(state)
         self._bulk.restore(bulk)
-        now_ms = self._clock.now_ms()
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
         for row in rows:
             outgoing = OutgoingEvent(row.message_id, row.source, row.type, row.name, row.event)
-            event = LaneEvent(row.place, outgoing, row.received_at_ms, row.attempts, row.first_attempt_at_ms)
-            event.due_at_ms = row.due_at_ms
+            event = LaneEvent(row.place, outgoing, row.received_at_ms, row.attempts)
+            event.first_s = now_s - max(0, now_ms - row.first_attempt_at_ms) / 1000
+            event.due_s = now_s + min((row.due_at_ms - now_ms) / 1000, self._settings.policy.window_s)
             event.reason = row.last_error.partition(" ")[0]
             event.settled = event.has_row = True
             self._ledger.restored(row)
-            wait_s = min(max(0, row.due_at_ms - now_ms) / 1000, self._settings.policy.window_s)
-            self._waiting.push(event, wait_s)
+            self._waiting.push(event)
 
     def offer(self, position: int, taken: Taken) -> None:
         """Take the events of the envelope at ``position`` that come from the lane's sources, in order."""
@@ -176,7 +180,8 @@ class Lane:
             self._take_in_bulk([pair for pair in taken if skip is None or not skip.is_settled(pair[0])])
             return
         self._bulk.count(len(taken), behind=self.feed.behind is not None)
-        now_s = self._clock.monotonic_s()
+        now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+        is_behind = self.feed.behind is not None
         refuses = self.feed.refuses
         for place, event in taken:
             if skip is not None and skip.is_settled(place):
@@ -191,7 +196,8 @@ class Lane:
             outgoing = OutgoingEvent(
                 event.message_id, event.source, event.type, event.name, event.body, event.app_version
             )
-            item = LaneEvent(place, outgoing, event.received_at_ms, queued_s=now_s)
+            waited_s = max(0, now_ms - event.received_at_ms) / 1000 if is_behind else 0.0
+            item = LaneEvent(place, outgoing, event.received_at_ms, queued_s=now_s - waited_s)
             self._window.append(item)
             self._queue.append(item)
         if taken:
@@ -218,6 +224,9 @@ class Lane:
         before = feed.behind
         try:
             for taken in feed.read():
+                if taken and self._bulk.takes and isinstance(feed, LogFeed) and not self._bulk.can_take(len(taken)):
+                    feed.give_back(taken[0][0])
+                    break
                 self._take(taken)
         except (LogError, RecordError) as error:
             _log.error("lane.cannot_read", lane=self.key, error=str(error), again_in_s=READ_AGAIN_S)
@@ -305,9 +314,10 @@ class Lane:
         if not gate.has_room(self._settings.background):
             return None
         if self._unrecorded + self._recording + len(self._flights) >= UNRECORDED_REQUESTS + gate.settings.concurrency:
-            return None  # recorded() wakes
+            self._awaits_record = True
+            return None
         if (wait_s := gate.wait_s()) > 0:
-            if self._queue or len(self._waiting):
+            if self._queue or len(self._waiting) or self.feed.behind is not None:
                 self._wake_in(wait_s)
             return None
         rules = self._sender.rules
@@ -336,15 +346,14 @@ class Lane:
         """Another probe has failed. Behind a circuit that has stayed open for the whole window, what has waited for
         that long has failed too; events that were never attempted count from when they were received.
         """
-        opened_at_s = self.gate.breaker.opened_at_s
         window_s = self._settings.policy.window_s
-        if opened_at_s is None or self._clock.monotonic_s() - opened_at_s < window_s:
+        if self._circuit.at_a_stretch_s < window_s:
             return
-        before_ms = self._clock.now_ms() - int(window_s * 1000)
+        opened_at_s = self.gate.breaker.opened_at_s or 0.0
         reason = self.gate.last_reason
-        while self._queue and self._queue.first.received_at_ms <= before_ms:
+        while self._queue and self._circuit.since_s(max(opened_at_s, self._queue.first.queued_s)) >= window_s:
             self._fail(self._queue.pop(), reason, None)
-        for item in self._waiting.take_expired(before_ms, self.gate.breaker):
+        for item in self._waiting.take_expired(window_s, self._circuit):
             self._fail(item, item.reason or reason, None)
 
     # -- sending -------------------------------------------------------------------------------------------------
@@ -362,17 +371,17 @@ class Lane:
             self._senders.discard(task)
 
     async def _attempt(self, batch: list[LaneEvent]) -> None:
-        now_ms = self._clock.now_ms()
+        now_s = self._clock.monotonic_s()
         events: list[OutgoingEvent] = []
         for item in batch:
             if item.attempts == 0:
-                item.first_attempt_at_ms = now_ms
+                item.first_s = now_s
             else:
-                item.first_attempt_at_ms += held_up_ms(item, self._clock, self.gate.breaker)
-            item.elapsed_s = max(0, now_ms - item.first_attempt_at_ms) / 1000
+                item.first_s += held_up_s(item.due_s, now_s, self._circuit)
+            item.elapsed_s = now_s - item.first_s
             assert item.outgoing is not None
             events.append(item.outgoing)
-        flight = _Flight(batch, self._clock.monotonic_s())
+        flight = _Flight(batch, now_s)
         self._flights.add(flight)
         background = self._settings.background
         probe = self.gate.begin(len(batch), background)
@@ -420,7 +429,7 @@ class Lane:
                 if wait_s is not None:
                     item.reason = outcome.reason
                     ledger.retried(item, outcome, wait_s, starts_request=starts_request)
-                    self._waiting.push(item, wait_s)
+                    self._waiting.push(item)
                     continue
             ledger.failed(item, outcome.reason, outcome, starts_request=starts_request)
             self._settle(item)
@@ -468,7 +477,8 @@ class Lane:
 
     def recorded(self) -> None:
         """What was collected is on disk."""
-        waited = self._recording >= UNRECORDED_REQUESTS or not self._bulk.is_empty
+        waited = self._awaits_record or not self._bulk.is_empty
+        self._awaits_record = False
         self._recording = 0
         self._bulk.recorded()
         if waited:
@@ -504,12 +514,15 @@ class Lane:
     def hold(self, reason: str) -> None:
         """Begin no further attempt until every reason is released. Attempts under way go on."""
         self._held_by.add(reason)
+        self._circuit.hold()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def release(self, reason: str) -> None:
         self._held_by.discard(reason)
+        if not self._held_by:
+            self._circuit.release()
         self.wake()
 
     @property
@@ -549,6 +562,7 @@ class Lane:
         self._queue.close()
         for task in self._senders:
             task.cancel()
+        self._on_change(self)  # recorded() removes the files of bulk batches
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the attempts under way, then cancel what is left of them (they stay pending)."""

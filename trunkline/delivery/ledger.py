@@ -222,7 +222,8 @@ class Ledger:
             self.rows += 1
             self.rows_bytes += len(outgoing.body)
         item.has_row = item.settled = True
-        item.due_at_ms = self._clock.now_ms() + int(wait_s * 1000)
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
+        item.due_s = now_s + wait_s
         self._row_changes[self._row_key(item)] = RetryRow(
             destination=self.lane,
             subscription="",
@@ -234,8 +235,8 @@ class Ledger:
             name=outgoing.name,
             received_at_ms=item.received_at_ms,
             attempts=item.attempts,
-            first_attempt_at_ms=item.first_attempt_at_ms,
-            due_at_ms=item.due_at_ms,
+            first_attempt_at_ms=now_ms - int((now_s - item.first_s) * 1000),
+            due_at_ms=now_ms + int(wait_s * 1000),
             last_error=_storable(error),
             resume_stage=SEND,
             event=outgoing.body,

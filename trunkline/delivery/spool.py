@@ -19,9 +19,9 @@ class SpoolWrite:
 
     def __call__(self) -> None:
         """Write and sync. What a crash left behind the piece is cut off. Raises OSError."""
-        new = not self._path.exists()
-        if new:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._offset == 0 and not self._path.parent.exists():
+            self._path.parent.mkdir(parents=True)
+            sync_directory(self._path.parent.parent)
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             rest, offset = memoryview(self._data), self._offset
@@ -34,5 +34,17 @@ class SpoolWrite:
             failpoint("bulk.spool.after_fsync")
         finally:
             os.close(fd)
-        if new:
+        if self._offset == 0:
+            # Even if the file is there already: the call that made it may have failed before this.
             sync_directory(self._path.parent)
+
+
+def cut_off(path: Path, size_bytes: int) -> None:
+    """Remove what a crash left behind so many bytes: pieces that no commit speaks of. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_size > size_bytes:
+            os.ftruncate(fd, size_bytes)
+            os.fdatasync(fd)
+    finally:
+        os.close(fd)

@@ -6,7 +6,7 @@ import heapq
 import itertools
 
 from trunkline.clock import Clock
-from trunkline.delivery.breaker import Breaker
+from trunkline.delivery.circuit_time import CircuitTime
 from trunkline.delivery.window import LaneEvent
 
 
@@ -21,8 +21,9 @@ class WaitingEvents:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def push(self, item: LaneEvent, wait_s: float) -> None:
-        heapq.heappush(self._heap, (self._clock.monotonic_s() + wait_s, next(self._sequence), item))
+    def push(self, item: LaneEvent) -> None:
+        """``item.due_s`` says when."""
+        heapq.heappush(self._heap, (item.due_s, next(self._sequence), item))
 
     def wait_s(self) -> float:
         """Until the first is due; 0 or less: it is. There must be one."""
@@ -37,13 +38,14 @@ class WaitingEvents:
     def items(self) -> list[LaneEvent]:
         return [item for _, _, item in self._heap]
 
-    def take_expired(self, before_ms: int, breaker: Breaker) -> list[LaneEvent]:
-        """Those that are due, first attempted before then, and held up by nothing but the circuit."""
+    def take_expired(self, window_s: float, circuit: CircuitTime) -> list[LaneEvent]:
+        """Those that are due, first attempted so long ago, and held up by nothing but the circuit."""
         now_s = self._clock.monotonic_s()
         expired, kept = [], []
         for entry in self._heap:
             item = entry[2]
-            if entry[0] <= now_s and item.first_attempt_at_ms + held_up_ms(item, self._clock, breaker) <= before_ms:
+            over_s = now_s - item.first_s - window_s
+            if entry[0] <= now_s and over_s >= 0 and held_up_s(item.due_s, now_s, circuit) <= over_s:
                 expired.append(item)
             else:
                 kept.append(entry)
@@ -53,11 +55,8 @@ class WaitingEvents:
         return expired
 
 
-def held_up_ms(item: LaneEvent, clock: Clock, breaker: Breaker) -> int:
-    """For how long the event has been due and could not be sent, other than for an open circuit: stopped, disabled,
-    held, rate-limited. That, and a clock that was put forward, expires nothing."""
-    late_ms = clock.now_ms() - item.due_at_ms
-    if late_ms <= 0:
-        return 0
-    now_s = clock.monotonic_s()
-    return max(0, late_ms - int(breaker.open_time_s(now_s - late_ms / 1000, now_s) * 1000))
+def held_up_s(due_s: float, now_s: float, circuit: CircuitTime) -> float:
+    """For how long what was due could not be sent, other than for an open circuit: stopped, disabled, held,
+    rate-limited. That expires nothing."""
+    late_s = now_s - due_s
+    return max(0.0, late_s - circuit.since_s(due_s)) if late_s > 0 else 0.0

@@ -11,15 +11,18 @@ from trunkline.destinations.kit import OutgoingEvent
 
 class LaneEvent(msgspec.Struct, eq=False, gc=False):
     """One event on its way through a lane. ``settled`` speaks of the window only; ``elapsed_s`` is how much of the
-    time for retries had gone by when the last attempt began; ``queued_s`` when it came to the lane; ``reason`` why its
-    last attempt failed."""
+    time for retries had gone by when the last attempt began; ``reason`` why that failed.
+
+    By the monotonic clock, which nobody sets: ``first_s`` when the time for retries began, ``due_s`` when the next
+    attempt is due, ``queued_s`` since when the event could have been sent.
+    """
 
     place: int
     outgoing: OutgoingEvent | None
     received_at_ms: int
     attempts: int = 0
-    first_attempt_at_ms: int = 0
-    due_at_ms: int = 0
+    first_s: float = 0.0
+    due_s: float = 0.0
     elapsed_s: float = 0.0
     queued_s: float = 0.0
     settled: bool = False

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,9 +84,9 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
     return ["taskset", "-c", str(core), *command]
 
 
-def pin(pids: Sequence[int], cores: Sequence[int]) -> None:
+def pin(pids: Sequence[int], cores: Iterable[int]) -> None:
     """Move running processes, all threads of theirs, to these cores."""
-    for pid in pids:
+    for pid in [*pids, *pids]:  # twice: a thread may have been made meanwhile by one that had not been moved
         with suppress(OSError):
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 with suppress(OSError):
@@ -249,15 +249,13 @@ def server(
         command += ["--role", role]
     log = root / "server.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            pinned(core, command) if core is not None else command,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **(settings or {})},
-        )
+        environ = {**os.environ, **(settings or {})}
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
     running = Server(root / "data", port, process, log, sources)
     try:
         _wait_for(f"{running.url}/health", process, log)
+        if core is not None:  # only now: it starts sooner on all of them
+            pin(running.pids, [core])
         yield running
     finally:
         process.send_signal(signal.SIGTERM)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trunkline.replay.errors import ReplayError
 from trunkline.replay.model import KEY_PREFIX, REPLAY_PARTITION, ReplaySpec, is_replay, plan_path, read_spec, replay_ids
-from trunkline.replay.plan import unsettled_by_source
+from trunkline.replay.plan import count_plan
 from trunkline.spec.outcomes import DELIVERED, FAILED, FILTERED_AT_DESTINATION
 from trunkline.state.base import State
 
@@ -54,7 +54,9 @@ def check_replays(state: State, directory: Path) -> tuple[dict[str, ReplayBooks]
 def count_replay(state: State, directory: Path, spec: ReplaySpec) -> tuple[ReplayBooks, list[str]]:
     """One replay's line and what is wrong with it, source by source. Raises PlanDamaged."""
     line = ReplayBooks(selected=sum(spec.selected.values()))
-    accounted = unsettled_by_source(plan_path(directory, spec.id), state.lanes.get((spec.key, REPLAY_PARTITION)))
+    plan = plan_path(directory, spec.id)
+    counts = count_plan(plan, state.lanes.get((spec.key, REPLAY_PARTITION)))
+    accounted = dict(counts.unsettled)
     for (destination, source), count in state.row_counts.items():
         if destination == spec.key:
             accounted[source] = accounted.get(source, 0) + count
@@ -63,7 +65,10 @@ def count_replay(state: State, directory: Path, spec: ReplaySpec) -> tuple[Repla
         if key.destination == spec.key and key.outcome in (FILTERED_AT_DESTINATION, DELIVERED, FAILED):
             setattr(line, key.outcome, getattr(line, key.outcome) + count)
             accounted[key.source] = accounted.get(key.source, 0) + count
-    return line, _differences(spec, accounted)
+    problems = _differences(spec, accounted)
+    if counts.selected != spec.selected:
+        problems.append(f"replay {spec.id}: {plan} does not hold the events that were selected")
+    return line, problems
 
 
 def _differences(spec: ReplaySpec, accounted: Mapping[str, int]) -> list[str]:

@@ -109,7 +109,7 @@ class ReplayFeed:
         max_event_age_s: float | None = None,
     ) -> None:
         """``end`` is the position behind the plan's last member, ``remaining`` the events by source that the lane has
-        not settled (:func:`trunkline.replay.plan.unsettled_by_source`)."""
+        not settled (:func:`trunkline.replay.plan.count_plan`)."""
         self.behind: int | None = 0
         self.skip: LaneState | None = None
         self.refuses: Callable[[AcceptedEvent], tuple[str, str] | None] | None = self._refuses
@@ -165,6 +165,7 @@ class ReplayFeed:
     def read(self) -> list[Taken]:
         if self._closed or self.at_end:
             return []
+        self._forget_skip()
         if self._current is None:
             self._current, self._ahead = self._ahead, None
         self._fetch()
@@ -185,7 +186,6 @@ class ReplayFeed:
         if current.at == len(current.events):
             self.behind = current.position + 1
             self._current = None
-            self._forget_skip()
             self._fetch()
         else:
             self.behind = current.position
@@ -207,6 +207,7 @@ class ReplayFeed:
             self._fetching.cancel()
 
     def _forget_skip(self) -> None:
+        """Once it speaks of nothing that may come; not before the lane has looked at what it was given last."""
         skip, behind = self.skip, self.behind
         if skip is not None and behind is not None:
             last = max([skip.mark, *(run[1] for run in skip.settled)])

@@ -13,6 +13,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -143,7 +144,7 @@ def read_plan(path: Path, start: int = 0) -> Iterator[PlanMember]:
                 head = file.read(_HEAD.size)
                 size, crc = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 1)
                 payload = file.read(min(size, _LONGEST_FRAME))
-                if zlib.crc32(payload) != crc:
+                if len(payload) != size or zlib.crc32(payload) != crc:
                     raise PlanDamaged(f"{path}: is damaged behind member {count}. Restore it from a backup")
                 frame = _decoder.decode(payload)
                 count += len(frame.members)
@@ -157,9 +158,19 @@ def read_plan(path: Path, start: int = 0) -> Iterator[PlanMember]:
         raise PlanDamaged(f"{path}: cannot be read: {error}. Restore it from a backup") from error
 
 
-def unsettled_by_source(path: Path, state: LaneState | None) -> dict[str, int]:
-    """The events of a plan that a lane in this state has not settled; sources with none too. Raises PlanDamaged."""
-    counts: dict[str, int] = {}
+@dataclass(slots=True)
+class PlanCounts:
+    """A plan's events by source: all of them, and those that a lane has not settled."""
+
+    selected: dict[str, int] = field(default_factory=dict)
+    unsettled: dict[str, int] = field(default_factory=dict)
+
+
+def count_plan(path: Path, state: LaneState | None) -> PlanCounts:
+    """``state`` is the lane's, None: it has settled nothing. Raises PlanDamaged."""
+    counts = PlanCounts()
     for member in read_plan(path):
-        counts[member.source] = counts.get(member.source, 0) + member.unsettled(state)
+        source = member.source
+        counts.selected[source] = counts.selected.get(source, 0) + member.selected
+        counts.unsettled[source] = counts.unsettled.get(source, 0) + member.unsettled(state)
     return counts

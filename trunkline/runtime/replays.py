@@ -22,7 +22,7 @@ from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.replay.errors import PlanDamaged, ReplayError
 from trunkline.replay.feed import Pace, ReplayFeed
 from trunkline.replay.model import REPLAY_PARTITION, ReplaySpec, is_replay, plan_path, read_spec, replay_ids
-from trunkline.replay.plan import unsettled_by_source
+from trunkline.replay.plan import count_plan
 from trunkline.replay.rewrite import Rewriter
 from trunkline.runtime.state_writer import StateWriter
 from trunkline.spec.outcomes import DESTINATION_DELETED, REPLAY_CANCELLED
@@ -197,8 +197,8 @@ class Replays:
         if self._archive is None:
             self._archive = self._open_archive()
         plan = plan_path(self._directory, spec.id)
-        remaining = await asyncio.get_running_loop().run_in_executor(self._executor, unsettled_by_source, plan, state)
-        if sum(remaining.values()) > sum(spec.selected.values()) or not set(remaining) <= set(spec.selected):
+        counts = await asyncio.get_running_loop().run_in_executor(self._executor, count_plan, plan, state)
+        if counts.selected != spec.selected:
             raise PlanDamaged(f"{plan}: holds other events than {spec.id}.json says. Restore both from a backup")
         if self._stopped:
             return None
@@ -209,7 +209,7 @@ class Replays:
             spec.id,
             plan,
             spec.end,
-            remaining,
+            counts.unsettled,
             read_member=self._archive.read_member,
             rewriter=Rewriter(spec.destination if destination is None else destination.name),
             pace=Pace(self._clock, share, self._busy, spec.events_per_s),
@@ -229,7 +229,7 @@ class Replays:
             self._writer.want()
             return None
         self._equip(replay, destination)
-        _log.info("replay.begins", replay=spec.id, destination=spec.destination, pending=sum(remaining.values()))
+        _log.info("replay.begins", replay=spec.id, destination=spec.destination, pending=feed.remaining_events)
         return replay
 
     def _equip(self, replay: _Replay, destination: Destination) -> None:

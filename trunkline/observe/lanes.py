@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from trunkline.observe.wording import duration_text
+from trunkline.replay.model import is_replay
 from trunkline.spec.delivery_codes import text_of
 
 STALE_AFTER_MS: Final = 10_000
@@ -89,7 +90,7 @@ def notes_of(lane: LaneStatus) -> list[str]:
     notes = []
     if lane.status == "held":
         notes.append(f"Begins no attempt: {held_text(lane.held_by)}.")
-    elif lane.status == "behind":
+    elif lane.status == "behind" and not is_replay(lane.destination):
         notes.append("Has fallen behind the newest events and reads the log by itself.")
     if lane.circuit != "closed":
         why = f", last with {lane.last_reason} {text_of(lane.last_reason).title}" if lane.last_reason else ""
@@ -98,7 +99,8 @@ def notes_of(lane: LaneStatus) -> list[str]:
             f"failed{why}. One attempt probes it now and then; events wait."
         )
     if lane.paused_for_s > 0:
-        notes.append(f"The rate limit makes it wait for {duration_text(lane.paused_for_s * 1000)} more.")
+        wait = duration_text(lane.paused_for_s * 1000)
+        notes.append(f"It waits for {wait} more: the destination asked for it, or the rate limit is used up.")
     if lane.mode == "bulk":
         notes.append("Sends bulk batches.")
     elif lane.mode_reason:

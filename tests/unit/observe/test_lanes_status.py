@@ -67,9 +67,11 @@ def test_the_table_and_what_is_out_of_the_ordinary() -> None:
     )
     assert "off: Begins no attempt: it is disabled, the state cannot be committed" in joined
     assert "off: Forms no bulk batches: an insert function." in joined
-    assert "slow: The rate limit makes it wait for 30.0 s more." in joined
+    assert "slow: It waits for 30.0 s more: the destination asked for it" in joined
     assert "does not run" not in joined
     assert notes_of(KEEPS_UP) == []
+    # A replay reads the archive all the while.
+    assert notes_of(LaneStatus(destination="replay:r1", status="behind")) == []
 
 
 def test_a_worker_that_is_gone_is_said_first() -> None:

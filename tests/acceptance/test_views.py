@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner, Result
+
 from tests.support.fixtures import MakeServer
-from tests.support.server import Server, run_trunkline
+from tests.support.server import Server
 from tests.support.sink import Hit, Reply, Sink
 from tests.support.waiting import wait_until
 from tests.support.workspace import source, webhook, workspace
+from trunkline.cli.main import app
 
 
 def track(message_id: str, **more: object) -> dict[str, object]:
     return {"type": "track", "event": "Order Completed", "userId": "u1", "messageId": message_id, **more}
 
 
+def run_here(*arguments: str | Path) -> Result:
+    """A command in this process: a new one takes seconds to start, and there are many."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "80"})
+
+
 def view(server: Server, *arguments: str) -> Any:
     """A command's JSON; it must succeed."""
-    done = run_trunkline(*arguments, "--json", "--data-dir", server.data_dir)
-    assert done.returncode == 0, done.stderr
+    done = run_here(*arguments, "--json", "--data-dir", server.data_dir)
+    assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
 
 
@@ -29,8 +39,8 @@ def story(server: Server, message_id: str) -> Any:
 
 def told(server: Server, message_id: str) -> str:
     """What ``why`` prints for people, without line ends."""
-    done = run_trunkline("why", message_id, "--data-dir", server.data_dir)
-    assert done.returncode == 0, done.stderr
+    done = run_here("why", message_id, "--data-dir", server.data_dir)
+    assert done.exit_code == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "replay start" not in line), done.stdout
     return " ".join(done.stdout.split())
@@ -105,8 +115,8 @@ def test_what_became_of_each_event(sink: Sink, make_server: MakeServer) -> None:
     )
 
     # Unknown: where it looked.
-    done = run_trunkline("why", "never-sent", "--data-dir", server.data_dir)
-    assert done.returncode == 1
+    done = run_here("why", "never-sent", "--data-dir", server.data_dir)
+    assert done.exit_code == 1
     assert "the log, back to" in done.stdout
 
     # The same in numbers.
@@ -156,28 +166,47 @@ def test_what_still_waits_and_what_was_missed(sink: Sink, make_server: MakeServe
     assert (gap["kind"], gap["events"], gap["until_ms"]) == ("closed", 1, None)
 
     def lanes() -> Any:
-        done = run_trunkline("lanes", "--json", "--data-dir", server.data_dir)
+        done = run_here("lanes", "--json", "--data-dir", server.data_dir)
         return {lane["destination"]: lane for lane in json.loads(done.stdout)["lanes"]} if done.stdout else {}
 
     wait_until(lambda: lanes().get("hook", {}).get("held_by") == ["disabled"], "the lane is held")
     assert "it is disabled" in told(server, "never")
 
     assert server.stop() == 0
-    wait_until(
-        lambda: run_trunkline("lanes", "--data-dir", server.data_dir).returncode == 1, "the lanes' status is stale"
-    )
+    wait_until(lambda: run_here("lanes", "--data-dir", server.data_dir).exit_code == 1, "the lanes' status is stale")
     assert "The worker does not run" in told(server, "never")
 
 
-def test_an_event_that_no_worker_has_reached(sink: Sink, make_server: MakeServer) -> None:
+def test_a_gap_is_closed_by_its_command(sink: Sink, make_server: MakeServer) -> None:
+    hook = sink.place("hook")
+    hook.answer = Moody()
+    config = workspace([source("web")], [webhook("hook", hook.url, ["web"])])
+    server = make_server(config, settings={"archive_flush_s": "1"})
+    server.start()
+    server.send("wk_web", track("bad"))
+    server.wait_until_drained("hook")
+    [gap] = view(server, "gaps")
+    hook.always(Reply())
+    words = shlex.split(gap["command"])
+    assert words[0] == "trunkline"
+    done = run_here(*words[1:], "--yes")
+    assert done.exit_code == 0, done.stderr
+    [replay] = view(server, "gaps")[0]["replayed_by"]
+    wait_until(lambda: hook.taken["bad"] == 1, lambda: f"the replay brings it\n{server.log_tail()}")
+    assert f"replay:{replay}" in told(server, "bad")
+    assert f"replayed: {replay}" in run_here("gaps", "--data-dir", server.data_dir).stdout
+    wait_until(lambda: f"replay:{replay}" in view(server, "deliveries")["destinations"], "the record tells of it")
+
+
+def test_commands_say_what_they_cannot_do(sink: Sink, make_server: MakeServer) -> None:
     server = make_server(workspace([source("web")], [webhook("hook", sink.place("hook").url, ["web"])]))
     server.start()
     server.send("wk_web", track("before"))
     server.wait_until_drained("hook")
     assert server.stop() == 0
-    done = run_trunkline("why", "before", "--data-dir", server.data_dir.parent / "elsewhere")
-    assert done.returncode == 2
+    done = run_here("why", "before", "--data-dir", server.data_dir.parent / "elsewhere")
+    assert done.exit_code == 2
     assert "--data-dir" in done.stderr
-    done = run_trunkline("deliveries", "--since", "yesterday", "--data-dir", server.data_dir)
-    assert done.returncode == 2
+    done = run_here("deliveries", "--since", "yesterday", "--data-dir", server.data_dir)
+    assert done.exit_code == 2
     assert "24h" in done.stderr

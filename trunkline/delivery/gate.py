@@ -149,6 +149,7 @@ class Gate:
         elif healthy and not limited:
             self._throttle_s = FIRST_THROTTLE_S
         if self.replays:
-            for lane in self.replays:
+            self.replays.append(self.replays.pop(0))
+            for lane in list(self.replays):
                 if lane.has_waiting:
                     lane.wake()

@@ -364,6 +364,8 @@ class Lane:
                 await self._attempt(batch)
                 if self._queue and len(self._senders) < self.gate.concurrency.limit and not self._held_by:
                     self._spawn()  # the limit may have grown
+                if self._settings.background:
+                    await asyncio.sleep(0)  # another replay that waits behind the same gate goes first
         finally:
             # At once, and not by the task's callback: an event that comes in between must find a place free.
             task = asyncio.current_task()

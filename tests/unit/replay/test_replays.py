@@ -87,6 +87,25 @@ def test_a_disabled_destination_under_its_name_and_two_replays_at_once(tmp_path:
     simulate(test)
 
 
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_replays_to_one_destination_take_turns(concurrency: int, tmp_path: Path) -> None:
+    archive, _ = filled(members=10, events=200)
+
+    async def test() -> None:
+        world = ReplayWorld(tmp_path, archive, concurrency=concurrency)
+        world.latency_s = 0.05
+        await world.go()
+        for replay_id in ("a", "b", "c"):
+            world.select(replay_id, BOTH)
+        await world.run_for(30)
+        delivered = [line.delivered for line in world.check()[0].values()]
+        assert min(delivered) * 1.5 > max(delivered) > 0
+        assert max(delivered) < 2000
+        await world.close()
+
+    simulate(test)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_killed_at_any_moment_nothing_is_lost(seed: int, tmp_path: Path) -> None:
     """Retries, failures, batches, filters, tight queues, a store that fails, pauses: all at once."""

@@ -30,7 +30,9 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port of the Tracking API and the CDN.")] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
-    role: Annotated[list[str] | None, typer.Option("--role", help="Run only this role (ingest, worker).")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option("--role", help="Run only this role (ingest, worker, archive).")
+    ] = None,
 ) -> None:
     """Take events in, process them, deliver them. Stops in order on SIGTERM or Ctrl-C; SIGHUP reloads the workspace."""
     flags = {

@@ -164,9 +164,15 @@ def _start(settings: Settings, clock: Clock, wish: _Wish, *, yes: bool, as_json:
     with open_state(data) as store:
         state = store.read()
     accepted = state.accepted.get(PARTITION, 0)
-    ranges = _ranges(data, state, wish, destination, sources, place_of(accepted, 0)) if wish.gap else None
-    needed = accepted if ranges is None else max(position_of(one.end - 1) + 1 for one in ranges)
-    archived = _wait_for_archive(data, min(needed, accepted))
+    ranges, endless = None, list[str]()
+    needed = accepted
+    if wish.gap:
+        ranges, endless = _ranges(data, state, wish, destination, sources, place_of(accepted, 0))
+        needed = min(accepted, max(position_of(one.end - 1) + 1 for one in ranges))
+    archived = _wait_for_archive(data, needed)
+    if ranges is not None:
+        # What is not archived is not part of it, so that a later replay of the gap brings it.
+        ranges = [one for one in (_cut(one, place_of(archived, 0)) for one in ranges) if one.first < one.end]
     selection = Selection(sources, wish.since_ms, wish.until_ms, wish.types, wish.names, ranges)
     now_ms = clock.now_ms()
     max_age_s = destination.delivery.max_event_age_s
@@ -188,13 +194,14 @@ def _start(settings: Settings, clock: Clock, wish: _Wish, *, yes: bool, as_json:
             until_ms=wish.until_ms,
             types=list(wish.types),
             names=list(wish.names),
-            ranges=list(ranges or ()),
+            ranges=ranges or [],
             events_per_s=wish.events_per_s,
             created_at_ms=now_ms,
             selected=found.selected,
             end=plan.end,
         )
-        offer = _Offer(spec, found, _warnings(spec, found, destination, _missing(data, sources, archived, accepted)))
+        missing = _missing(data, sources, archived, needed)
+        offer = _Offer(spec, found, _warnings(found, destination, missing, endless))
         if not as_json:
             _print(offer, destination)
         wanted = bool(found.events) and (yes or (not as_json and _ask()))
@@ -232,7 +239,8 @@ def _sources(
 
 def _ranges(
     data: DataDir, state: State, wish: _Wish, destination: Destination, sources: Sequence[str], head: int
-) -> list[PlaceRange]:
+) -> tuple[list[PlaceRange], list[str]]:
+    """What was missed, and the sources of which nobody can say so."""
     earlier = [read_spec(data.replays, replay_id) for replay_id in replay_ids(data.replays)]
     return missed(
         state.intervals,
@@ -243,6 +251,10 @@ def _ranges(
         until_ms=wish.until_ms,
         earlier=earlier,
     )
+
+
+def _cut(one: PlaceRange, end: int) -> PlaceRange:
+    return PlaceRange(one.source, one.first, min(one.end, end))
 
 
 def _wait_for_archive(data: DataDir, needed: int) -> int:
@@ -265,17 +277,17 @@ def _wait_for_archive(data: DataDir, needed: int) -> int:
     return archived
 
 
-def _missing(data: DataDir, sources: Sequence[str], archived: int, accepted: int) -> int:
-    """Events that are accepted and not archived."""
-    if archived >= accepted:
+def _missing(data: DataDir, sources: Sequence[str], archived: int, needed: int) -> int:
+    """Events that are accepted and not archived, below position ``needed``."""
+    if archived >= needed:
         return 0
     log = EmbeddedLog(data.log, SystemClock())
     before = log.totals(ACCEPTED, PARTITION, archived).counts
-    after = log.totals(ACCEPTED, PARTITION, accepted).counts
+    after = log.totals(ACCEPTED, PARTITION, needed).counts
     return sum(after.get(source, 0) - before.get(source, 0) for source in sources)
 
 
-def _warnings(spec: ReplaySpec, found: Survey, destination: Destination, missing: int) -> list[str]:
+def _warnings(found: Survey, destination: Destination, missing: int, endless: Sequence[str]) -> list[str]:
     warnings = []
     if not destination.enabled:
         warnings.append(f"{destination.slug} is disabled: the replay goes to it nevertheless.")
@@ -284,10 +296,15 @@ def _warnings(spec: ReplaySpec, found: Survey, destination: Destination, missing
             f"{count_text(found.too_old, 'event')} are older than {destination.slug} takes (max_event_age_s: "
             f"{destination.delivery.max_event_age_s:g}): they will not be sent, but counted as filtered."
         )
-    if missing and not spec.ranges:
+    if missing:
         warnings.append(
             f"{count_text(missing, 'event')} are accepted and not archived yet: they are not part of it. Is the server "
             "running, and is the setting `archive` on? Replay them later."
+        )
+    if endless:
+        warnings.append(
+            f"{destination.slug} was never connected to {', '.join(endless)} before: nobody can say since when it missed"
+            " those events, so they are not part of it. With --since they are."
         )
     if found.unreadable:
         warnings.append(

@@ -80,11 +80,12 @@ def missed(
     since_ms: int | None,
     until_ms: int | None,
     earlier: Iterable[ReplaySpec],
-) -> list[PlaceRange]:
+) -> tuple[list[PlaceRange], list[str]]:
     """What a destination missed of these sources and earlier replays of gaps have not brought, up to place ``head``.
 
     Without times: the last gap of each connection, up to when it was last opened. With them: all gaps, to be narrowed
-    by receivedAt. Raises NothingMissed, with the reason.
+    by receivedAt. Also the sources that were left out because they were never connected before: what was missed of them
+    has no beginning. Raises NothingMissed, with the reason.
     """
     by_time = since_ms is not None or until_ms is not None
     ranges: list[PlaceRange] = []
@@ -112,4 +113,4 @@ def missed(
             f"what {destination} missed was replayed by {', '.join(brought)}. To send it once more, leave out --gap "
             "and say from when on with --since"
         )
-    return left
+    return left, endless

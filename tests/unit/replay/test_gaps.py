@@ -45,7 +45,9 @@ def spec(replay_id: str, *ranges: PlaceRange, **more: object) -> ReplaySpec:
 def ask(
     known: list[Interval], *earlier: ReplaySpec, since_ms: int | None = None, sources: tuple[str, ...] = ("web",)
 ) -> list[PlaceRange]:
-    return missed(known, "hook", sources, head=HEAD, since_ms=since_ms, until_ms=None, earlier=earlier)
+    ranges, endless = missed(known, "hook", sources, head=HEAD, since_ms=since_ms, until_ms=None, earlier=earlier)
+    assert endless == ([] if since_ms is not None else [one for one in sources if one == "never"])
+    return ranges
 
 
 @given(st.lists(st.integers(0, 50), unique=True, max_size=8).map(sorted))
@@ -63,6 +65,11 @@ def test_the_last_gap_or_with_a_time_all() -> None:
     assert ask(known) == [PlaceRange("web", 40, 60)]
     assert ask(known, since_ms=0) == [PlaceRange("web", 0, 10), PlaceRange("web", 20, 30), PlaceRange("web", 40, 60)]
     assert ask(intervals((10, 20))) == [PlaceRange("web", 20, HEAD)], "it is disabled still"
+
+
+def test_a_source_that_was_never_connected_is_named() -> None:
+    assert ask(intervals((10, 20)), sources=("web", "never")) == [PlaceRange("web", 20, HEAD)]
+    assert ask(intervals((10, 20)), sources=("never",), since_ms=0) == [PlaceRange("never", 0, HEAD)]
 
 
 def test_what_an_earlier_replay_brought_comes_no_more() -> None:

@@ -21,6 +21,7 @@ _HELD_BY: Final = {
     "state": "the state cannot be committed, see the worker's log",
     "draining": "the worker is stopping",
     "deleted": "it was deleted",
+    "paused": "it is paused",
 }
 
 

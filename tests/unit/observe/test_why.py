@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from tests.unit.archive.archive_world import World as ArchiveWorld
+from tests.unit.archive.archive_world import event as archive_event
 from tests.unit.observe.record_kit import MINUTE, NOW_MS, commit_intervals, counted, interval, lost
 from tests.unit.observe.story_kit import AT_MS, World, body_of
+from trunkline.archive.local_store import LocalStore
 from trunkline.cli.why import print_story, story_json
 from trunkline.log.records import Rejection
 from trunkline.observe.endings import Ending
@@ -290,6 +294,35 @@ def test_only_the_state_remembers(world: World) -> None:
     assert "hook: Delivered at attempt 2" in printed(story)
     world.row(9)
     assert "hook: Waits for attempt 2" in printed(world.tell())
+
+
+def test_what_only_the_archive_holds(store: StateStore, tmp_path: Path) -> None:
+    archived = ArchiveWorld(tmp_path, LocalStore(tmp_path / "archive"))
+    archived.append(archive_event("m0"), archive_event("m1"))
+    archived.archive()
+    held = archived.reader.find("m1")
+    assert held is not None
+    world = World(store)
+    world.connect("hook")
+    commit_intervals(store, interval(1, 1_000))
+    store.commit(Changes(accepted={"0": (held.place >> 12) + 1}))
+
+    def tell(message_id: str) -> Story:
+        facts = world.facts(held.received_at_ms + DAY_MS)
+        return explain(message_id, world.log, store, facts, archive=archived.reader, archive_name="the folder")
+
+    [arrival] = tell("m1").arrivals
+    assert (arrival.status, arrival.place, arrival.source, arrival.name) == (
+        "accepted",
+        held.place,
+        "web",
+        "Order Completed",
+    )
+    assert [one.status for one in arrival.endings] == ["delivered"]
+    assert "the archive holds it" in printed(tell("m1"))
+    assert "the archive, the folder" in printed(tell("nope"))
+    world.attempt(held.place, 1, "failed", "400")
+    assert "Failed after 1 attempt with 400" in printed(tell("m1"))
 
 
 def test_before_any_worker_has_run(world: World) -> None:

@@ -2,6 +2,7 @@
 # make run       install and start on the embedded default, data in ./data
 # make test      install with the test tools and run lint, types and tests
 # make bench     the benchmarks against their yardsticks
+# make bench-delivery   those of delivery (BENCH_ARGS=--quick: a short look)
 # make crash     the long crash run
 
 PYTHON ?= python3
@@ -10,8 +11,9 @@ BIN := $(VENV)/bin
 DATA ?= data
 PORT ?= 8080
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: install install-dev run test lint types bench crash lock clean
+.PHONY: install install-dev run test lint types bench bench-delivery crash lock clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +47,9 @@ test: lint types
 
 bench: install-dev
 	$(BIN)/python -m benchmarks.run
+
+bench-delivery: install-dev
+	$(BIN)/python -m benchmarks.delivery $(BENCH_ARGS)
 
 crash: install-dev
 	TRUNKLINE_CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/crash --timeout=7200

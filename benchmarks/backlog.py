@@ -18,15 +18,21 @@ EVENTS = 5_000_000
 QUICK_EVENTS = 200_000
 LIVE_EVENTS = 400_000
 QUICK_LIVE_EVENTS = 40_000
+RETRIED = 10_000
+"""So many events at most were tried in vain when the lane stopped: they wait for their next attempts, by a policy that
+knows nothing of the other events. The drain's speed is that of all but so many; the rest must come too."""
 PROBED_WITHIN_S = 120.0
 """A destination that has been down for long is probed once a minute."""
+RETRIED_WITHIN_S = 400.0
 
 
 def drain(*, quick: bool = False) -> list[Row]:
     """Two rows: speed, and memory. Batches of 100, the same in both; live is measured before the backlog."""
     events = QUICK_EVENTS if quick else EVENTS
     live_events = QUICK_LIVE_EVENTS if quick else LIVE_EVENTS
-    with counting_sink() as sink, server([webhook(sink)], core=SYSTEM_CORE) as running:
+    # The index of message ids fills memory up to a point, which must be reached before live is measured.
+    settings = {"TRUNKLINE_DEDUPE_MEMTABLE_KEYS": str(live_events // 4)} if quick else None
+    with counting_sink() as sink, server([webhook(sink)], core=SYSTEM_CORE, settings=settings) as running:
         generate(Plan(running.port, WARM_UP))
         sink.wait_for(TALLY, WARM_UP)
         live_per_s, live_mb = _live(running, sink, WARM_UP, live_events)
@@ -35,11 +41,12 @@ def drain(*, quick: bool = False) -> list[Row]:
         sink.reset()
         with MemorySampler(running) as memory:
             sink.up()
-            seen = sink.wait_for(TALLY, events, stalled_s=PROBED_WITHIN_S)
-        seen.check(first, events)
+            seen = sink.wait_for(TALLY, events - RETRIED, stalled_s=PROBED_WITHIN_S)
+        whole = sink.wait_for(TALLY, events, stalled_s=RETRIED_WITHIN_S)
+        whole.check(first, events)
         again_per_s, again_mb = _live(running, sink, first + events, live_events)
         running.verify()
-    per_s = events / (seen.last_s - seen.first_s)
+    per_s = seen.distinct / (seen.last_s - seen.first_s)
     return [
         Row(
             f"drain of a backlog of {events:,} events to a webhook in batches of 100",
@@ -47,7 +54,11 @@ def drain(*, quick: bool = False) -> list[Row]:
             f"live, before it: {live_per_s:,.0f}/s",
             per_s / live_per_s,
             "1.0",
-            [f"live again after it: {again_per_s:,.0f}/s", f"the backlog came in at {ingested_per_s:,.0f}/s"],
+            [
+                f"live again after it: {again_per_s:,.0f}/s",
+                f"the backlog came in at {ingested_per_s:,.0f}/s",
+                f"{whole.last_s - seen.last_s:.0f} s more for the last {events - seen.distinct:,}, which were to wait",
+            ],
         ),
         Row(
             "highest memory of the whole tree during the drain",

@@ -21,7 +21,7 @@ def main() -> None:
     maximum = float(row.figure.removesuffix("/s").replace(",", ""))
     print(end_to_end.latency(maximum), flush=True)
     print(memory.idle(), flush=True)
-    print(memory.slope(200_000 if quick else memory.EVENTS), flush=True)
+    print(memory.slope(memory.QUICK_EVENTS if quick else memory.EVENTS), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trunkline.archive.index import committed_cursor
 from trunkline.clock import SystemClock
 from trunkline.log.base import INGESTED
 from trunkline.log.embedded import EmbeddedLog
+from trunkline.runtime.layout import DataDir
+from trunkline.runtime.wake import Waker
 from trunkline.state.sqlite import SqliteStateStore
 
 TRUNKLINE = Path(sys.executable).with_name("trunkline")
@@ -211,6 +214,21 @@ class Server:
             if time.monotonic() > deadline:
                 raise SystemExit(f"not caught up within {timeout_s} s: {received} received, {passed} passed on")
             time.sleep(0.2)
+
+    def wait_until_archived(self, timeout_s: float) -> None:
+        """Ask for what was accepted so far to be archived at once, and wait for it."""
+        data = DataDir(self.data_dir)
+        store = SqliteStateStore(data.state, read_only=True)
+        accepted = store.read().accepted
+        store.close()
+        waker = Waker(data.archive_wake)
+        waker.wake()
+        deadline = time.monotonic() + timeout_s
+        while any(committed_cursor(data.archive_index).get(name, 0) < at for name, at in accepted.items()):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"not archived within {timeout_s} s, see {self.log}")
+            time.sleep(0.2)
+        waker.close()
 
     def wait_until_drained(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

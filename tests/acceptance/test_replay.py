@@ -88,6 +88,11 @@ def test_what_a_disabled_destination_missed_arrives_in_one_step(sink: Sink, make
     assert show(server, report["id"])["status"] == "done"
     server.stop()
     assert server.verify()[0] == 0
+    with sqlite3.connect(DataDir(server.data_dir).state) as db:
+        assert db.execute("DELETE FROM lanes WHERE destination=?", (f"replay:{report['id']}",)).rowcount == 1
+    status, found = server.verify()
+    assert (status, found["balanced"]) == (1, False)
+    assert report["id"] in str(found["problems"])
 
 
 def test_a_disabled_destination_gets_a_choice_by_type_and_name(sink: Sink, make_server: MakeServer) -> None:

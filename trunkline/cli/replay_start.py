@@ -303,8 +303,8 @@ def _warnings(found: Survey, destination: Destination, missing: int, endless: Se
         )
     if endless:
         warnings.append(
-            f"{destination.slug} was never connected to {', '.join(endless)} before: nobody can say since when it missed"
-            " those events, so they are not part of it. With --since they are."
+            f"{destination.slug} was never connected to {', '.join(endless)} before: nobody can say since when it "
+            "missed those events, so they are not part of it. With --since they are."
         )
     if found.unreadable:
         warnings.append(

@@ -18,7 +18,7 @@ from tests.support.server import Server, run_trunkline
 from tests.support.sink import OK, Reply, Sink
 from tests.support.waiting import wait_until
 from tests.support.workspace import source, webhook, workspace
-from trunkline.cli.main import app
+from trunkline.cli.main import program
 from trunkline.clock import SystemClock
 from trunkline.log.base import NewRecord
 from trunkline.log.embedded import EmbeddedLog
@@ -111,7 +111,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def verify(data_dir: Path) -> tuple[int, dict[str, Any]]:
     """The command in this process: many calls, and a start of Python each would take most of the time."""
-    done = CliRunner().invoke(app, ["verify", "--json", "--data-dir", str(data_dir)])
+    done = CliRunner().invoke(program(), ["verify", "--json", "--data-dir", str(data_dir)])
     assert done.stdout, done.output
     return done.exit_code, json.loads(done.stdout)
 

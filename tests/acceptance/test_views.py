@@ -14,7 +14,7 @@ from tests.support.server import Server
 from tests.support.sink import Hit, Reply, Sink
 from tests.support.waiting import wait_until
 from tests.support.workspace import source, webhook, workspace
-from trunkline.cli.main import app
+from trunkline.cli.main import program
 
 
 def track(message_id: str, **more: object) -> dict[str, object]:
@@ -23,7 +23,7 @@ def track(message_id: str, **more: object) -> dict[str, object]:
 
 def run_here(*arguments: str | Path) -> Result:
     """A command in this process: a new one takes seconds to start, and there are many."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "80"})
+    return CliRunner().invoke(program(), [str(argument) for argument in arguments], env={"COLUMNS": "80"})
 
 
 def view(server: Server, *arguments: str) -> Any:

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from trunkline import __version__
 from trunkline.archive.metrics import ArchiveMetrics
-from trunkline.cli.main import app
+from trunkline.cli.main import program
 from trunkline.destinations.kit import NativeDestination
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.ingest.metrics import IngestMetrics
@@ -83,7 +83,7 @@ def commands() -> dict[str, Command]:
             for child_name, child in children.items():
                 walk(f"{name} {child_name}".strip(), child)
 
-    walk("", typer.main.get_command(app))
+    walk("", typer.main.get_command(program()))
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.unit.observe.record_kit import counted, lost
-from trunkline.cli.main import app, main
+from trunkline.cli.main import main, program
 from trunkline.clock import SystemClock
 from trunkline.log.base import INGESTED, NewRecord
 from trunkline.log.embedded import EmbeddedLog
@@ -46,7 +46,7 @@ def minute(data: DataDir) -> int:
 
 
 def run(data: DataDir, *arguments: str) -> Result:
-    return CliRunner().invoke(app, [*arguments, "--data-dir", str(data.root)], env={"COLUMNS": "80"})
+    return CliRunner().invoke(program(), [*arguments, "--data-dir", str(data.root)], env={"COLUMNS": "80"})
 
 
 def test_deliveries_of_a_time(data: DataDir, minute: int) -> None:

@@ -335,7 +335,7 @@ class BulkLine:
         first_ms = self._clock.now_ms() - int(elapsed_s * 1000)
         sealed.row = row = dataclasses.replace(row, attempts=row.attempts + 1, first_attempt_at_ms=first_ms)
         if outcome.result is Result.RETRY:
-            wait_s = self._policy.wait_s(row.attempts, elapsed_s, self._random, outcome.retry_after_s)
+            wait_s = self._gate.wait_after_s(outcome, row.attempts, elapsed_s, self._policy, self._random)
             if wait_s is not None:
                 self._wait(sealed, outcome, wait_s)
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import Final, Protocol
 
@@ -15,12 +16,16 @@ from trunkline.clock import Clock
 from trunkline.delivery.breaker import DEFAULT_SETTINGS, Breaker, BreakerSettings
 from trunkline.delivery.concurrency import AdaptiveConcurrency, Signal
 from trunkline.delivery.limiter import Limiter
+from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import DELIVERED_OUTCOME, Outcome, Result
 
 RATE_LIMITED: Final = "429"
 OVERLOADED: Final = frozenset({"429", "503", "ETIMEDOUT", "ECONNREFUSED", "ECONNRESET", "ECONNABORTED"})
 FIRST_THROTTLE_S: Final = 1.0
 LONGEST_THROTTLE_S: Final = 60.0
+THROTTLE_DECREASE: Final = 0.7
+LONGEST_LIMITED_S: Final = 24 * 3600.0
+"""So long an event is tried that is refused for nothing but a rate limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ class Gate:
         self.last_reason = ""
         self._in_flight = 0
         self._background_in_flight = 0
-        self._throttle_s = FIRST_THROTTLE_S
+        self._throttle_s = 0.0
+        self._healthy_at_s = -inf
 
     @property
     def settings(self) -> GateSettings:
@@ -134,6 +140,8 @@ class Gate:
             self.last_reason = outcome.reason
             overloaded = overloaded or outcome.reason in OVERLOADED
             limited = limited or outcome.reason == RATE_LIMITED
+        if healthy:
+            self._healthy_at_s = self._clock.monotonic_s()
         was_open = self.breaker.opened_at_s is not None
         self.breaker.end(healthy or limited, probe, first_attempt=first_attempt)
         self.concurrency.end(Signal.OVERLOAD if overloaded else Signal.OK, latency_s)
@@ -143,13 +151,31 @@ class Gate:
             self.limiter.pause(pause_s)
         elif limited and self.limiter.paused_for_s <= 0:
             # The peer does not say for how long: find out.
+            self._throttle_s = min(max(2 * self._throttle_s, FIRST_THROTTLE_S), LONGEST_THROTTLE_S)
             self.limiter.pause(self._throttle_s)
-            self._throttle_s = min(2 * self._throttle_s, LONGEST_THROTTLE_S)
             self.concurrency.restart()
-        elif healthy and not limited:
-            self._throttle_s = FIRST_THROTTLE_S
+        elif healthy and not limited and self._throttle_s:
+            # It takes some again, perhaps just this one: at full speed at once most would be refused.
+            self._throttle_s *= THROTTLE_DECREASE
+            if self._throttle_s < FIRST_THROTTLE_S:
+                self._throttle_s = 0.0
+            self.limiter.pause(self._throttle_s)
         if self.replays:
             self.replays.append(self.replays.pop(0))
             for lane in list(self.replays):
                 if lane.has_waiting:
                     lane.wake()
+
+    def wait_after_s(
+        self, outcome: Outcome, attempts: int, elapsed_s: float, policy: RetryPolicy, random: Random
+    ) -> float | None:
+        """Seconds until the next attempt after one that may be repeated, as the policy says; None = give up.
+
+        A rate limit refuses whoever comes: while the peer takes other events, it ends none of them before a day.
+        """
+        wait_s = policy.wait_s(attempts, elapsed_s, random, outcome.retry_after_s)
+        if wait_s is not None or outcome.reason != RATE_LIMITED or elapsed_s >= LONGEST_LIMITED_S:
+            return wait_s
+        if self._clock.monotonic_s() - self._healthy_at_s > policy.longest_wait_s:
+            return None
+        return policy.wait_s(max(1, policy.max_attempts - 2), 0.0, random, outcome.retry_after_s)

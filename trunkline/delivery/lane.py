@@ -425,8 +425,8 @@ class Lane:
             starts_request = (outcome.result, outcome.reason) not in counted
             counted.add((outcome.result, outcome.reason))
             if outcome.result is Result.RETRY:
-                wait_s = self._settings.policy.wait_s(
-                    item.attempts, item.elapsed_s + took_s, self._random, outcome.retry_after_s
+                wait_s = self.gate.wait_after_s(
+                    outcome, item.attempts, item.elapsed_s + took_s, self._settings.policy, self._random
                 )
                 if wait_s is not None:
                     item.reason = outcome.reason

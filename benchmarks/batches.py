@@ -11,7 +11,7 @@ from benchmarks.counting_sink import CountingSink, counting_sink
 from benchmarks.generator import Plan, generate
 from benchmarks.support import HEADER, SYSTEM_CORE, Row, cpu_s, median_pair, median_ratio, server
 
-EVENTS = 200_000
+EVENTS = 150_000
 QUICK_EVENTS = 40_000
 ROUNDS = 3
 BATCH = 100

@@ -1,0 +1,246 @@
+"""From a tree to closures over the decoded event.
+
+Everything that the tree alone decides is decided here, once: paths are split, constants have comparisons of their own,
+groups are flat and stop at the first operand that settles them. A closure never raises: where types do not fit, the
+comparison is false.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from trunkline.fql import functions
+from trunkline.fql.dialects import Conditions, Dialect
+from trunkline.fql.glob import compile_glob
+from trunkline.fql.paths import Event, Getter, Predicate, getter_of, index_of
+from trunkline.fql.tree import All, And, Call, Comparison, ListLiteral, Literal, Node, Not, Or, Path, Query, Scalar
+from trunkline.fql.triggers import compile_condition
+from trunkline.fql.values import equal, is_number, is_scalar, scalars_equal
+
+_ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_BOOLEAN_FUNCTIONS: Final = frozenset({"contains", "match", "semver", "bool"})
+
+
+def compile_fql(query: Query) -> Predicate:
+    """A predicate on events: decoded JSON objects, read and never changed. It always answers and never raises."""
+    return _Compiler(query.dialect).truth(query.root)
+
+
+class _Compiler:
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._is_trigger = dialect.conditions is Conditions.TRIGGER_CONDITIONS
+
+    def truth(self, node: Node) -> Predicate:
+        """Whether a node is exactly ``true``: what conditions and whole expressions go by."""
+        match node:
+            case All():
+                return _always
+            case And():
+                return _every([self.truth(operand) for operand in node.operands])
+            case Or():
+                return _any([self.truth(operand) for operand in node.operands])
+        if self._is_trigger:
+            return compile_condition(node)
+        match node:
+            case Not():
+                operand = self.truth(node.operand)
+                return lambda event: not operand(event)
+            case Comparison():
+                return self._comparison(node)
+            case Call() if node.function in _BOOLEAN_FUNCTIONS:
+                return self._boolean_call(node)
+            case Path():
+                get = self.value(node)
+                return lambda event: get(event) is True
+            case Literal():
+                return _always if node.value is True else _never
+        return _never
+
+    def value(self, node: Node) -> Getter:
+        match node:
+            case Path():
+                return getter_of(node.steps, self._dialect.missing)
+            case Literal():
+                constant = node.value
+                return lambda event: constant
+            case ListLiteral():
+                items = [self.value(item) for item in node.items]
+                return lambda event: [item(event) for item in items]
+            case Call() if node.function not in _BOOLEAN_FUNCTIONS:
+                function = functions.one_argument(node.function, self._dialect)
+                argument = self.value(node.arguments[0])
+                return lambda event: function(argument(event))
+        return self.truth(node)
+
+    def _boolean_call(self, call: Call) -> Predicate:
+        first, *rest = [self.value(argument) for argument in call.arguments]
+        constant = _text_of(call.arguments[-1])
+        if call.function == "contains":
+            if constant is not None:
+                return _contains_constant(first, constant)
+            return lambda event: functions.contains(first(event), rest[0](event))
+        if call.function == "match":
+            if constant is not None:
+                return _matches_constant(first, constant)
+            return lambda event: functions.match(first(event), rest[0](event))
+        if call.function == "semver":
+            return lambda event: functions.semver(first(event), rest[0](event), rest[1](event))
+        convert = functions.one_argument(call.function, self._dialect)
+        return lambda event: convert(first(event)) is True
+
+    def _comparison(self, node: Comparison) -> Predicate:
+        if node.operator == "=":
+            return self._equality(node)
+        if node.operator == "!=":
+            same = self._equality(node)
+            return lambda event: not same(event)
+        if node.operator == "in":
+            return self._membership(node)
+        return self._ordering(node)
+
+    def _equality(self, node: Comparison) -> Predicate:
+        left, right = node.left, node.right
+        if isinstance(left, Literal):
+            left, right = right, left
+        if isinstance(right, Literal):
+            if isinstance(left, Path) and isinstance(right.value, str):
+                return equals_text(left.steps, right.value)
+            return _equals_constant(self.value(left), right.value)
+        one, other = self.value(left), self.value(right)
+        return lambda event: equal(one(event), other(event))
+
+    def _ordering(self, node: Comparison) -> Predicate:
+        order = _ORDERS[node.operator]
+        left, right = self.value(node.left), self.value(node.right)
+        orders_text = self._dialect.orders_text
+        if isinstance(node.right, Literal) and is_number(node.right.value):
+            bound = node.right.value
+            return lambda event: is_number(value := left(event)) and order(value, bound)
+
+        def compare(event: Event) -> bool:
+            one, other = left(event), right(event)
+            if is_number(one):
+                return is_number(other) and order(one, other)
+            return orders_text and type(one) is str and type(other) is str and order(one, other)
+
+        return compare
+
+    def _membership(self, node: Comparison) -> Predicate:
+        left = self.value(node.left)
+        if isinstance(node.right, ListLiteral):
+            items = node.right.items
+            constants = [item.value for item in items if isinstance(item, Literal)]
+            if len(constants) == len(items):
+                return _in_constants(left, constants)
+        right = self.value(node.right)
+
+        def find(event: Event) -> bool:
+            wanted, values = left(event), right(event)
+            return type(values) is list and is_scalar(wanted) and any(scalars_equal(wanted, item) for item in values)
+
+        return find
+
+
+def _always(_event: Event) -> bool:
+    return True
+
+
+def _never(_event: Event) -> bool:
+    return False
+
+
+def _every(operands: Sequence[Predicate]) -> Predicate:
+    if len(operands) == 2:
+        one, two = operands
+        return lambda event: one(event) and two(event)
+    if len(operands) == 3:
+        first, second, third = operands
+        return lambda event: first(event) and second(event) and third(event)
+
+    def every(event: Event) -> bool:
+        for operand in operands:  # noqa: SIM110  a loop is faster than a generator
+            if not operand(event):
+                return False
+        return True
+
+    return every
+
+
+def _any(operands: Sequence[Predicate]) -> Predicate:
+    if len(operands) == 2:
+        one, two = operands
+        return lambda event: one(event) or two(event)
+    if len(operands) == 3:
+        first, second, third = operands
+        return lambda event: first(event) or second(event) or third(event)
+
+    def any_of(event: Event) -> bool:
+        for operand in operands:  # noqa: SIM110  a loop is faster than a generator
+            if operand(event):
+                return True
+        return False
+
+    return any_of
+
+
+def equals_text(steps: tuple[str, ...], text: str) -> Predicate:
+    """Whether the value at a path is this very string; nothing but a string equals one, so there is no more to ask."""
+    if len(steps) == 1:
+        (only,) = steps
+        return lambda event: bool(event.get(only) == text)
+    if len(steps) == 2 and index_of(steps[1]) is None:
+        first, second = steps
+
+        def two(event: Event) -> bool:
+            inner = event.get(first)
+            return type(inner) is dict and bool(inner.get(second) == text)
+
+        return two
+    get = getter_of(steps, None)
+    return lambda event: bool(get(event) == text)
+
+
+def _equals_constant(get: Getter, constant: Scalar) -> Predicate:
+    if constant is None or isinstance(constant, bool):
+        return lambda event: get(event) is constant
+    if isinstance(constant, str):
+        return lambda event: bool(get(event) == constant)
+    return lambda event: is_number(value := get(event)) and bool(value == constant)
+
+
+def _in_constants(get: Getter, constants: list[Scalar]) -> Predicate:
+    texts = frozenset(item for item in constants if isinstance(item, str))
+    numbers = frozenset(item for item in constants if is_number(item))
+    others = tuple(item for item in constants if item is None or isinstance(item, bool))
+
+    def find(event: Event) -> bool:
+        value = get(event)
+        kind = type(value)
+        if kind is str:
+            return value in texts
+        if kind is int or kind is float:
+            return value in numbers
+        return any(value is other for other in others)
+
+    return find
+
+
+def _contains_constant(get: Getter, part: str) -> Predicate:
+    return lambda event: type(value := get(event)) is str and part in value
+
+
+def _matches_constant(get: Getter, pattern: str) -> Predicate:
+    matches = compile_glob(pattern)
+    return lambda event: type(value := get(event)) is str and matches(value)
+
+
+def _text_of(node: Node) -> str | None:
+    return node.value if isinstance(node, Literal) and isinstance(node.value, str) else None

@@ -339,9 +339,13 @@ def _print(offer: _Offer, destination: Destination) -> None:
     pace = "as fast as the destination takes them, live events first"
     if offer.seconds is not None:
         pace = f"at {offer.spec.events_per_s:g} events a second: {duration_text(offer.seconds * 1000)} at least"
-    screen.print(f"{count_text(found.events, 'event')}, {found.size_bytes / 1e6:,.1f} MB, {pace}.")
+    screen.print(f"{count_text(found.events, 'event')}, {_size_text(found.size_bytes)}, {pace}.")
     for warning in offer.warnings:
         paragraph(screen, f"Note: {warning}", style="yellow")
+
+
+def _size_text(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:,.1f} kB"
 
 
 def _ask() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from random import Random
 from unittest.mock import patch
@@ -23,10 +24,11 @@ from tests.unit.replay.replay_world import (
     simulate,
 )
 from trunkline.destinations.kit import BatchRules, Outcome
+from trunkline.log.records import AcceptedEvent
 from trunkline.replay import feed as feed_module
 from trunkline.replay.model import plan_path, spec_path
 from trunkline.replay.plan import PlanWriter, read_plan
-from trunkline.state.base import Changes, LaneKey
+from trunkline.state.base import Changes, LaneKey, place_of
 from trunkline.testing.simulated_time import START_MS
 
 
@@ -82,6 +84,34 @@ def test_a_disabled_destination_under_its_name_and_two_replays_at_once(tmp_path:
         assert world.finals.total() == 360
         assert world.bodies["cold", "m0-0"]["integrations"] == {"All": False, "Cold Tool": True}
         assert world.dispatcher.lanes["cold"].held_by, "the live lane stays held"
+        await world.close()
+
+    simulate(test)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_live_events_go_first(concurrency: int, tmp_path: Path) -> None:
+    archive, _ = filled(members=10, events=200)
+
+    async def test() -> None:
+        world = ReplayWorld(tmp_path, archive, concurrency=concurrency)
+        world.latency_s = 0.05
+        await world.go()
+        world.select("r", BOTH)
+        await world.run_for(3)
+        under_way = world.finals.total()
+        assert 0 < under_way < 2000
+        live = [f"live{number}" for number in range(200)]
+        world.dispatcher.lanes["hook"].offer(
+            1, [(place_of(1, at), AcceptedEvent("web", 0, one, "track", "E", b"{}")) for at, one in enumerate(live)]
+        )
+        async with asyncio.timeout(60):
+            while world.finals["hook", live[-1]] == 0:  # noqa: ASYNC110 - the world tells nobody
+                await asyncio.sleep(0.001)
+        brought = world.finals.total() - under_way - len(live)
+        assert brought <= max(1, concurrency // 2) * 2, "no more than what was under way when they came"
+        await world.run_for(3)
+        assert world.finals.total() > under_way + len(live) + brought, "and then it goes on"
         await world.close()
 
     simulate(test)

@@ -165,6 +165,7 @@ class Lane:
         if not self._has_room_for(len(taken)):
             feed.behind = position
             self._change()
+            self.wake()  # an idle lane, offered more than it ever takes at once, must begin to read
             return
         self._take(taken)
         self.wake()
@@ -278,9 +279,8 @@ class Lane:
         if not due and not self._is_ripe(rules):
             return
         starting = len(self._senders) - len(self._flights)
-        left = waiting + due - starting * rules.events
-        while left > 0 and self.gate.has_room(self._settings.background, starting):
-            left -= rules.events
+        batches = max((waiting + due) / rules.events, self._queue.size_bytes / rules.size_bytes if waiting else 0)
+        while starting < batches and self.gate.has_room(self._settings.background, starting):
             starting += 1
             task = asyncio.get_running_loop().create_task(self._send_until_idle())
             self._senders.add(task)

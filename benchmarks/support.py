@@ -276,9 +276,18 @@ def server(
             pin(running.pids, [core])
         yield running
     finally:
+        started = running.pids
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        shutil.rmtree(root, ignore_errors=True)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            for pid in started:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
+            raise
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

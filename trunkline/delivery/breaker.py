@@ -9,7 +9,8 @@
 Whether an outcome is unhealthy is the caller's judgement: the peer did not answer, or answered that it cannot serve.
 An answer that refuses one event (400) is a healthy one.
 
-**What opens it.** At least 20 outcomes in the last minute, at least 80 % of them unhealthy, and proof that this is not
+**What opens it.** At least 20 outcomes in the last minute, at least 80 % of them unhealthy or the last 20 all so (a
+peer that dies amid much good traffic), and proof that this is not
 the work of one or two events that the peer cannot stand (each of which may be tried 20 times): at least 10 of the
 unhealthy outcomes were first attempts, which an event has only one of, or at least 41 were unhealthy, which is more
 than two events have attempts.
@@ -67,6 +68,9 @@ class Breaker:
         self._outcomes = [0] * BUCKETS
         self._unhealthy = [0] * BUCKETS
         self._first_attempts = [0] * BUCKETS
+        self._streak = 0
+        self._streak_firsts = 0
+        self._streak_since_s = 0.0
         self._under_way = 0
         self._stale = 0
         self._opened_at_s: float | None = None
@@ -123,10 +127,16 @@ class Breaker:
         bucket = self._bucket
         self._outcomes[bucket] += 1
         if healthy:
+            self._streak = self._streak_firsts = 0
             return
         self._unhealthy[bucket] += 1
+        if not self._streak or now_s - self._streak_since_s > self._settings.window_s:
+            self._streak = self._streak_firsts = 0
+            self._streak_since_s = now_s
+        self._streak += 1
         if first_attempt:
             self._first_attempts[bucket] += 1
+            self._streak_firsts += 1
         if self._must_open():
             self._opened_at_s = now_s
             self._open_for_s = self._settings.first_open_s
@@ -157,6 +167,10 @@ class Breaker:
 
     def _must_open(self) -> bool:
         settings = self._settings
+        if self._streak >= settings.least_outcomes and (
+            self._streak_firsts >= settings.least_first_attempts or self._streak >= settings.least_unhealthy
+        ):
+            return True
         unhealthy = sum(self._unhealthy)
         outcomes = sum(self._outcomes)
         if outcomes < settings.least_outcomes or unhealthy < settings.unhealthy_share * outcomes:
@@ -198,5 +212,6 @@ class Breaker:
         self._bucket_until_s += steps * self._bucket_s
 
     def _clear(self) -> None:
+        self._streak = self._streak_firsts = 0
         for bucket in range(BUCKETS):
             self._outcomes[bucket] = self._unhealthy[bucket] = self._first_attempts[bucket] = 0

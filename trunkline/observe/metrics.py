@@ -18,13 +18,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from trunkline.files import write_atomically
-from trunkline.state.base import Changes
+from trunkline.state.base import Changes, LaneKey
 
 METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 PUBLISH_INTERVAL_S: Final = 2.0
 _SUFFIX: Final = ".prom"
 
 _log = structlog.get_logger(__name__)
+
+SourceLabels = tuple[str, str, str]
+"""Source, outcome, reason."""
 
 
 class Publisher:
@@ -84,6 +87,7 @@ class WorkerMetrics:
             ["destination", "source", "outcome", "reason"],
             registry=registry,
         )
+        self._children: dict[SourceLabels | LaneKey, Counter] = {}
         self._waiting = Gauge(
             "trunkline_lane_events",
             "Events in a lane's memory: queued, under way or waiting for a retry.",
@@ -104,12 +108,20 @@ class WorkerMetrics:
         )
 
     def committed(self, changes: Changes) -> None:
+        children = self._children
         for key, count in changes.source_books.items():
-            self._source.labels(key.source, key.outcome, key.reason).inc(count)
+            labels = (key.source, key.outcome, key.reason)
+            child = children.get(labels)
+            if child is None:
+                child = children[labels] = self._source.labels(*labels)
+            child.inc(count)
         for lane_key, count in changes.lane_books.items():
-            self._destination.labels(lane_key.destination, lane_key.source, lane_key.outcome, lane_key.reason).inc(
-                count
-            )
+            child = children.get(lane_key)
+            if child is None:
+                child = children[lane_key] = self._destination.labels(
+                    lane_key.destination, lane_key.source, lane_key.outcome, lane_key.reason
+                )
+            child.inc(count)
 
     async def watch(
         self,

@@ -56,7 +56,12 @@ class Peer:
         (0, 0, 40, "closed"),  # two events, each tried 20 times
         (0, 9, 31, "closed"),
         (0, 0, 41, "open"),  # a backlog of nothing but retries
-        (100, 0, 41, "closed"),
+        (100, 0, 40, "closed"),
+        (100, 0, 41, "open"),
+        (1000, 19, 0, "closed"),
+        (1000, 20, 0, "open"),  # a peer that dies amid much good traffic
+        (1000, 9, 11, "closed"),
+        (1000, 10, 10, "open"),
     ],
 )
 def test_what_opens_it(healthy: int, failed_firsts: int, failed_retries: int, state: str) -> None:

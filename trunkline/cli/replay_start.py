@@ -169,7 +169,7 @@ def _start(settings: Settings, clock: Clock, wish: _Wish, *, yes: bool, as_json:
     if wish.gap:
         ranges, endless = _ranges(data, state, wish, destination, sources, place_of(accepted, 0))
         needed = min(accepted, max(position_of(one.end - 1) + 1 for one in ranges))
-    archived = _wait_for_archive(data, needed)
+    archived = _wait_for_archive(data, needed, ARCHIVE_TIMEOUT_S if settings.archive else 0)
     if ranges is not None:
         # What is not archived is not part of it, so that a later replay of the gap brings it.
         ranges = [one for one in (_cut(one, place_of(archived, 0)) for one in ranges) if one.first < one.end]
@@ -257,12 +257,12 @@ def _cut(one: PlaceRange, end: int) -> PlaceRange:
     return PlaceRange(one.source, one.first, min(one.end, end))
 
 
-def _wait_for_archive(data: DataDir, needed: int) -> int:
+def _wait_for_archive(data: DataDir, needed: int, timeout_s: float) -> int:
     """Have what was accepted archived; up to which position it is."""
     waker = None
     waited_s, asked_s = 0.0, 0.0
     while (archived := committed_cursor(data.archive_index).get(PARTITION, 0)) < needed:
-        if waited_s >= ARCHIVE_TIMEOUT_S:
+        if waited_s >= timeout_s:
             break
         if waker is None:
             waker = Waker(data.archive_wake)

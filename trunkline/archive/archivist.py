@@ -117,6 +117,9 @@ class Archivist:
             if self._clock.monotonic_s() >= self._expire_at_s:
                 self.expire()
                 self._expire_at_s = self._clock.monotonic_s() + EXPIRE_EVERY_S
+        except BaseException:
+            self._flush_wanted |= flush
+            raise
         finally:
             self._metrics.lags(max((writer.lag_s() for writer in self._writers.values()), default=0.0))
         return busy

@@ -12,7 +12,8 @@ condition                                is true when the value
                                          is a text as any other)
 ``x = true``, ``x = false``              is that boolean (below objects and for ``userId``; elsewhere it is a text)
 ``p = 5``, ``p != 5``                    is a number and equal, is a number and different (below objects)
-``x < c`` and so on                      is a number in that order to the number that c spells
+``x < c`` and so on                      is a number in that order to the number that c spells; below objects ``true``
+                                         is 1 and ``false`` is 0
 ``contains``, ``match``, both negations  is a string, and holds, begins or ends with c, or does not
 =======================================  ==============================================================================
 """
@@ -141,6 +142,8 @@ def _comparison(sign: str, path: Path, right: Node) -> Predicate:
     constant = right.value if isinstance(right, Literal) else constant_text(right)
     if sign in _ORDERS:
         order, bound = _ORDERS[sign], js_number(constant_text(right))
+        if isinstance(constant, bool) and root in OBJECTS:
+            bound = float(constant)
         return lambda event: is_number(value := get(event)) and order(value, bound)
     if constant is None and root not in _WITHOUT_NULL:
         if sign == "=":

@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from trunkline.spec.codes import CODES as INGEST_CODES
+from trunkline.spec.discards import (
+    FILTERED_BY_END_USER_CONSENT,
+    FILTERED_BY_INTEGRATIONS_OBJECT,
+    FILTERED_BY_RULES,
+    INVALID_FILTER,
+)
 from trunkline.spec.outcomes import (
     ARCHIVE_UNREADABLE,
     DESTINATION_DELETED,
@@ -211,6 +217,27 @@ DELIVERY_CODES: Final[dict[str, CodeText]] = {
         "Unsupported event type",
         "The destination does not take events of this type.",
         "Nothing, or filter the type out for this destination.",
+    ),
+    FILTERED_BY_END_USER_CONSENT: CodeText(
+        "Filtered by end user consent",
+        "The user has not consented to a category that the destination is mapped to.",
+        "Nothing, if the user refused; otherwise correct context.consent in the event, or the destination's "
+        "consent_categories.",
+    ),
+    FILTERED_BY_INTEGRATIONS_OBJECT: CodeText(
+        "Filtered by integrations object",
+        "The event's integrations turn the destination off.",
+        "Correct integrations where the event is made, if it should have been sent; names are case-sensitive.",
+    ),
+    FILTERED_BY_RULES: CodeText(
+        "Filtered by rules",
+        "A filter of the destination dropped the event, or a sample left it out.",
+        "Narrow the filter if the event should have been sent, then replay the window.",
+    ),
+    INVALID_FILTER: CodeText(
+        "Invalid filter",
+        "A filter of the destination can't be read, so nothing passes it.",
+        "Mend the filter that `trunkline check` names, then replay the window.",
     ),
     DESTINATION_DELETED: CodeText(
         "Destination deleted",

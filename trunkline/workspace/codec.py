@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.secrets import Secrets
+from trunkline.spec.filters import Filter
 from trunkline.workspace.errors import SnapshotError
 from trunkline.workspace.model import (
     DeliveryOptions,
@@ -49,6 +50,17 @@ class _Delivery(msgspec.Struct, omit_defaults=True):
     max_event_age_s: float | None = None
 
 
+class _Filter(msgspec.Struct, omit_defaults=True):
+    condition: str
+    action: str
+    title: str = ""
+    enabled: bool = True
+    percent: float | None = None
+    path: str = ""
+    fields: dict[str, tuple[str, ...]] = {}
+    sources: tuple[str, ...] = ()
+
+
 class _Destination(msgspec.Struct, omit_defaults=True):
     """What is absent is left out, so that a workspace that does not use a newer key keeps its version."""
 
@@ -59,6 +71,8 @@ class _Destination(msgspec.Struct, omit_defaults=True):
     enabled: bool
     settings: dict[str, Any]
     delivery: _Delivery | None = None
+    filters: tuple[_Filter, ...] = ()
+    consent_categories: tuple[str, ...] = ()
 
 
 class _Proxy(msgspec.Struct, omit_defaults=True):
@@ -118,6 +132,8 @@ def _content(snapshot: Snapshot) -> _Content:
             item.enabled,
             dict(item.settings),
             None if item.delivery == DeliveryOptions() else _Delivery(**asdict(item.delivery)),
+            tuple(_Filter(**asdict(rule)) for rule in item.filters),
+            item.consent_categories,
         )
         for item in snapshot.destinations.values()
     ]
@@ -210,7 +226,17 @@ def _egress(content: _Content) -> EgressRules:
 
 def _destination(stored: _Destination) -> Destination:
     delivery = DeliveryOptions(**msgspec.structs.asdict(stored.delivery)) if stored.delivery else DeliveryOptions()
-    return Destination(stored.slug, stored.name, stored.type, stored.sources, stored.enabled, stored.settings, delivery)
+    return Destination(
+        stored.slug,
+        stored.name,
+        stored.type,
+        stored.sources,
+        stored.enabled,
+        stored.settings,
+        delivery,
+        tuple(Filter(**msgspec.structs.asdict(rule)) for rule in stored.filters),
+        stored.consent_categories,
+    )
 
 
 def _by_slug(sources: Iterable[Source]) -> Mapping[str, Source]:

@@ -8,6 +8,8 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
+from trunkline.spec.filters import Filter
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -81,6 +83,9 @@ class Destination:
     enabled: bool
     settings: Mapping[str, Any] = field(repr=False)
     delivery: DeliveryOptions = DeliveryOptions()
+    filters: tuple[Filter, ...] = ()
+    consent_categories: tuple[str, ...] = ()
+    """The event's consent preferences must be true for each of them."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,11 @@ class Snapshot:
     def has_browser_source(self) -> bool:
         """Whether a page may ask for Segment's browser SDK."""
         return any(source.type in BROWSER_TYPES and source.enabled for source in self.sources.values())
+
+    @cached_property
+    def consent_categories(self) -> frozenset[str]:
+        """The categories that the workspace knows: those of its destinations."""
+        return frozenset(category for item in self.destinations.values() for category in item.consent_categories)
 
     @cached_property
     def by_write_key(self) -> Mapping[str, Source]:

@@ -117,20 +117,19 @@ SOURCE: Final = _section(
     },
 )
 
+_FILTERS: Final = "Write filters: [{if: 'event = \"Heartbeat\"', action: drop}]"
+_CONSENT: Final = "Write consent_categories: [advertising]"
 _BATCHING: Final = "Batches are a matter of the type: write enable_batching and batch_size under `settings`"
 
 DESTINATION: Final = _section(
-    "slug name type sources enabled settings concurrency timeout_s rate_limit retry max_event_age_s",
+    "slug name type sources enabled settings concurrency timeout_s rate_limit retry max_event_age_s filters "
+    "consent_categories",
     {
-        **_EVERYWHERE,
+        **{key: feature for key, feature in _EVERYWHERE.items() if key != "consent"},
         "actions": "mappings",
         "batch_keys": "batching keys",
         "connection_mode": "connection modes",
-        "consent_categories": "consent enforcement",
         "device_mode": "connection modes",
-        "event_filters": "destination filters",
-        "filter": "destination filters",
-        "filters": "destination filters",
         "function": "destination functions",
         "insert_function": "insert functions",
         "integration": "integration names",
@@ -138,7 +137,6 @@ DESTINATION: Final = _section(
         "mappings": "mappings",
         "presets": "mappings",
         "replay": "replays",
-        "sampling": "destination filters",
         "schedule": "sync schedules",
         "selective_sync": "selective sync",
         "subscription": "mappings",
@@ -153,16 +151,44 @@ DESTINATION: Final = _section(
         "batch_size": _BATCHING,
         "batch_wait_s": _BATCHING,
         "batching": _BATCHING,
+        "consent": _CONSENT,
+        "consent_settings": _CONSENT,
+        "destination_filters": _FILTERS,
         "enable_batching": _BATCHING,
+        "event_filters": _FILTERS,
+        "filter": _FILTERS,
         "max_batch_size": _BATCHING,
         "max_age": "Write max_event_age_s, such as 432000",
         "max_event_age": "Write max_event_age_s, such as 432000",
         "max_retries": "Write retry: {attempts: 10}",
         "retries": "Write retry: {window_s: 14400, attempts: 10}",
+        "sampling": "Write filters: [{if: all, action: sample, percent: 0.1}]",
         "retry_policy": "Write retry: {window_s: 14400, attempts: 10}",
         "throttle": "Write rate_limit: {requests_per_s: 10}, or events_per_s",
         "timeout": "Write timeout_s, such as 10",
         "timeout_ms": "Write timeout_s, such as 10",
+    },
+)
+
+_ACTION: Final = "Write one action: drop, only_send, sample, drop_properties or allow_properties"
+
+FILTER: Final = _section(
+    "if action title enabled percent path fields sources",
+    {
+        "description": "descriptions of filters",
+        "hash_properties": "hashes of properties",
+        "map_properties": "mapped properties",
+    },
+    {
+        "actions": _ACTION,
+        "condition": "Write if: and the condition, or if: all",
+        "fql": "Write if: and the condition, or if: all",
+        "name": "Write title",
+        "properties": "Write fields: {properties: [email]}",
+        "rate": "Write percent: 0.1, which keeps a tenth",
+        "source": "Write sources: [web]",
+        "type": _ACTION,
+        "when": "Write if: and the condition, or if: all",
     },
 )
 

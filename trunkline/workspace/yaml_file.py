@@ -12,6 +12,7 @@ from trunkline.workspace.codec import make_snapshot
 from trunkline.workspace.delivery_section import DeliverySection
 from trunkline.workspace.destination_type import DestinationType, SettingProblem
 from trunkline.workspace.egress_section import EgressSection
+from trunkline.workspace.filters_section import FiltersSection
 from trunkline.workspace.model import CLIENT_SIDE_TYPES, Destination, Reference, Snapshot, Source
 from trunkline.workspace.problem import Report, nearest
 from trunkline.workspace.references import References
@@ -163,14 +164,19 @@ class _Checker:
         if "enabled" not in keys:
             self._note(at, "off, because it does not say `enabled: true`", "Add it when events should be sent")
         settings = self._settings(at, keys.get("settings"), slug or "", kind)
+        sources = self._destination_sources(at, keys.get("sources"), source_lines)
+        section = FiltersSection(self._section, self._problem)
+        storage = kind is not None and kind.storage
         return Destination(
             slug=slug or "",
             name=self._name(keys, slug),
             type=kind.name if kind else "",
-            sources=self._destination_sources(at, keys.get("sources"), source_lines),
+            sources=sources,
             enabled=enabled,
             settings=settings,
             delivery=DeliverySection(self._section, self._problem).options(keys),
+            filters=section.filters(keys.get("filters"), sources, storage=storage),
+            consent_categories=section.consent_categories(keys.get("consent_categories"), storage=storage),
         )
 
     def _destination_type(self, at: At, keys: Mapping[str, At]) -> DestinationType | None:

@@ -11,6 +11,7 @@ from trunkline.secrets import mask
 from trunkline.workspace.delivery_section import delivery_keys
 from trunkline.workspace.destination_type import DestinationType
 from trunkline.workspace.egress_section import egress_keys
+from trunkline.workspace.filters_section import filters_keys
 from trunkline.workspace.model import Snapshot
 
 _LINE_BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
@@ -64,6 +65,7 @@ def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType]
             "sources": list(item.sources),
             "enabled": item.enabled,
             **delivery_keys(item.delivery),
+            **filters_keys(item.filters, item.consent_categories),
             "settings": writer.value(item.settings, steps, frozenset(secret)),
         }
         document["destinations"].append(entry)

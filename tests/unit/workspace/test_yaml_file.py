@@ -74,7 +74,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
             type: post
             sources: web
             settings: {headers: {a: 3}, url: 2024-01-01}
-            filters: []
+            filters: {}
           - {}
         egress: {allow_private: [10.0.0.1/8, 3, all]}
         tracking_plan: 1
@@ -149,7 +149,7 @@ def test_keys_that_are_not_built_are_refused_by_name_with_their_line(what: str, 
 
 @pytest.mark.parametrize(
     "key",
-    ["filters", "mappings", "insert_function", "function", "batch_keys", "transformations", "consent", "subscriptions"],
+    ["mappings", "insert_function", "function", "batch_keys", "transformations", "subscriptions"],
 )
 def test_the_keys_of_the_contract_that_wait_are_known_by_name(key: str) -> None:
     assert key in vocabulary.DESTINATION.unbuilt

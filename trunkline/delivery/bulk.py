@@ -280,7 +280,7 @@ class BulkLine:
         """Close the open batch if its time is over, begin to send one that is due. The lane is not held."""
         now_s = self._clock.monotonic_s()
         if self._open is not None and self._rules is not None:
-            left_s = self._rules.wait_s - (now_s - self._open.opened_s)
+            left_s = self._open.opened_s + self._rules.wait_s - now_s
             if left_s <= 0:
                 count = self._open.count
                 if count < LEAST_EVENTS:

@@ -13,19 +13,71 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
 from tests.unit.fql.generate import ASTRAL, Events, Expressions, Spelling, Triggers
-from trunkline.fql import DEVICE, FILTER, TRIGGER, Query, compile_fql, from_ir, parse_fql, to_ir
+from trunkline.fql import (
+    DEVICE,
+    FILTER,
+    TRIGGER,
+    FqlError,
+    FqlUnsupportedError,
+    Query,
+    compile_fql,
+    from_ir,
+    parse_fql,
+    to_ir,
+)
 
 from .kit import sdks
 
 CASES = int(os.environ.get("TRUNKLINE_FQL_CASES", "20000"))
 SEED = int(os.environ.get("TRUNKLINE_FQL_SEED", "20261121"))
 EVENTS_AN_EXPRESSION = 10
+
+LISTED_TRIGGERS: list[tuple[str, dict[str, Any], str, str]] = [
+    # trigger, event, Segment's answer, ours: "-" when we refuse the trigger and say why
+    ("type = 'track'", {"type": "track"}, "0", "1"),
+    ('type = "track" OR event = "A"', {"type": "track"}, "0", "1"),
+    ('type = "track" and (contains(event, "A") or event = "B")', {"type": "page", "event": "B"}, "1", "0"),
+    ('((type = "track"))', {"type": "track"}, "0", "1"),
+    ('!(type = "track")', {"type": "track"}, "1", "-"),
+    ('anonymousId = "x" and type = "track"', {"type": "track"}, "1", "-"),
+    ('contains(type, "tr") and event = "A"', {"type": "page", "event": "A"}, "1", "-"),
+    ('type = "track" event = "B"', {"type": "track", "event": "B"}, "1", "-"),
+    ('event = "A" and', {"event": "A"}, "1", "-"),
+    ('event in ["A"] or type = "track"', {"type": "track", "event": "B"}, "1", "-"),
+    ('name.first = "A"', {"name": "A"}, "1", "-"),
+    ('match(event, "abc")', {"event": "xbc"}, "1", "-"),
+    ("properties.length != null", {"properties": []}, "1", "0"),
+    ("properties.constructor != null", {"properties": {}}, "1", "0"),
+    ('properties.a.\\0 = "x"', {"properties": {"a": "xyz"}}, "1", "0"),
+    ("properties.id = 9007199254740993", {"properties": {"id": 9007199254740992}}, "1", "0"),
+    ("properties.null = 1", {"properties": {"null": 1}}, "0", "1"),
+    ("event = an", {"event": "an"}, "0", "1"),
+]
+
+LISTED_FORMS: list[tuple[Any, dict[str, Any], str, str, bool]] = [
+    # JSON form, event, tsub's answer, ours, and whether we give the form to browsers at all
+    (["match", {"value": "😀"}, {"value": "?"}], {}, "0", "1", True),
+    (["=", "a.length", {"value": 3}], {"a": "xyz"}, "1", "0", True),
+    (["=", "a.0", {"value": "x"}], {"a": "xyz"}, "1", "0", True),
+    (["=", "id", {"value": 9007199254740993}], {"id": 9007199254740992}, "1", "0", True),
+    (["=", "a", {"value": "x"}], {"a": ["lowercase", {"value": "X"}]}, "1", "0", True),
+    (["=", "a", "b"], {"a": {"x": 1, "0": 2}, "b": {"0": 2, "x": 1}}, "1", "0", True),
+    (["in", "a", {"value": ["a"]}], {"a": [1]}, "1", "0", True),
+    (["in", {"value": "x"}, "tags"], {"tags": ["x"]}, "0", "1", False),
+    (["in", {"value": "x"}, "tags"], {}, "E", "0", False),
+    (["=", "tags", {"value": [{"value": "x"}]}], {"tags": ["x"]}, "0", "1", False),
+    (["and", ["lowercase", "event"], {"value": True}], {"event": "A"}, "1", "0", False),
+    (["contains", ["lowercase", "event"], {"value": "a"}], {"event": "A"}, "0", "1", False),
+    (["=", ["=", "a", {"value": 1}], {"value": True}], {"a": 1}, "0", "1", False),
+    (["=", ["uppercase", "a"], {"value": "X"}], {"a": "x"}, "0", "1", False),
+]
 
 
 class Oracle:
@@ -117,3 +169,28 @@ def test_triggers_mean_what_they_mean_in_actions(oracle: Oracle) -> None:
         events = [Events(random).event() for _ in range(EVENTS_AN_EXPRESSION)]
         compare(oracle, parse_fql(text, TRIGGER), {"trigger": text, "events": events}, seen)
     assert_telling(seen)
+
+
+@pytest.mark.parametrize(("text", "event", "theirs", "mine"), LISTED_TRIGGERS)
+def test_listed_differences_of_triggers(
+    oracle: Oracle, text: str, event: dict[str, Any], theirs: str, mine: str
+) -> None:
+    assert oracle.ask({"trigger": text, "events": [event]}) == theirs
+    try:
+        assert "01"[compile_fql(parse_fql(text, TRIGGER))(event)] == mine
+    except FqlError:
+        assert mine == "-"
+
+
+@pytest.mark.parametrize(("form", "event", "theirs", "mine", "has_form"), LISTED_FORMS)
+def test_listed_differences_of_the_json_form(
+    oracle: Oracle, form: Any, event: dict[str, Any], theirs: str, mine: str, *, has_form: bool
+) -> None:
+    query = from_ir(form)
+    assert oracle.ask({"ir": form, "events": [event]}) == theirs
+    assert "01"[compile_fql(replace(query, dialect=DEVICE))(event)] == mine
+    if has_form:
+        assert to_ir(query) == form
+    else:
+        with pytest.raises(FqlUnsupportedError, match="server only"):
+            to_ir(query)

@@ -140,7 +140,7 @@ def _node(form: Json, depth: int) -> Node:
         case [("and" | "or") as word, _, *_]:
             return _group(word, form, depth)
     if depth >= MAX_DEPTH:
-        raise _bad(f"more than {MAX_DEPTH} levels inside each other", form)
+        raise _bad(f"more than {MAX_DEPTH} arrays inside each other", form)
     match form:
         case ["!", operand]:
             return Not(_node(operand, depth + 1))
@@ -160,7 +160,7 @@ def _group(word: str, form: list[Json], depth: int) -> Node:
     kind: type[And] | type[Or] = And if word == "and" else Or
     operands: list[Node] = []
     if depth >= MAX_DEPTH:
-        raise _bad(f"more than {MAX_DEPTH} levels inside each other", form)
+        raise _bad(f"more than {MAX_DEPTH} arrays inside each other", form)
     while True:
         *before, last = form[1:]
         operands.extend(_node(operand, depth + 1) for operand in before)

@@ -44,16 +44,16 @@ class Token:
         return "the end" if self.kind == END else f"`{self.text[:40]}`"
 
 
-def tokens_of(text: str) -> list[Token]:
+def tokens_of(text: str, max_bytes: int = MAX_FQL_BYTES) -> list[Token]:
     """All tokens, the last one is the end.
 
     Raises:
-        FqlSyntaxError: a character that can't stand where it stands, or more than 5 KB.
+        FqlSyntaxError: a character that can't stand where it stands, or more than ``max_bytes`` of UTF-8.
     """
     size_bytes = len(text.encode("utf-8", "surrogatepass"))
-    if size_bytes > MAX_FQL_BYTES:
+    if size_bytes > max_bytes:
         raise FqlSyntaxError(
-            f"the expression has {size_bytes:,} bytes and may have {MAX_FQL_BYTES:,}",
+            f"the expression has {size_bytes:,} bytes and may have {max_bytes:,}",
             mend="split it into several filters, or use `in` with a list instead of many `or`",
         )
     tokens: list[Token] = []
@@ -85,12 +85,16 @@ def _token_at(text: str, offset: int, *, after_dot: bool) -> Token:
         return _word(text, word.group(), offset, after_dot=after_dot)
     if number := _NUMBER.match(text, offset):
         return _number(text, number.group(), offset)
-    raise FqlSyntaxError(f"`{char}` can't stand here", text=text, offset=offset, mend=_mend_of(char))
+    raise FqlSyntaxError(f"{_shown(char)} can't stand here", text=text, offset=offset, mend=_mend_of(char))
 
 
 def _follows_negation(text: str, offset: int) -> bool:
     following = text[offset : offset + 1]
     return following == "(" or (following.isascii() and following.isalpha())
+
+
+def _shown(char: str) -> str:
+    return f"`{char}`" if char.isprintable() else f"the character U+{ord(char):04X}"
 
 
 def _mend_of(char: str) -> str:
@@ -129,11 +133,13 @@ def _word(text: str, written: str, offset: int, *, after_dot: bool) -> Token:
         return Token(keyword, written, keyword, offset)
     if following and following not in _AFTER_WORD:
         raise FqlSyntaxError(
-            f"`{following}` can't follow a name directly",
+            f"{_shown(following)} can't follow a name directly",
             text=text,
             offset=end,
             expected="a space, `.`, `,`, `(`, `)`, `]`, `=` or `!=`",
-            mend=f"put a space before it, or write `\\{following}` when it belongs to the name",
+            mend=_mend_of(following)
+            if following in "\r\\"
+            else f"put a space before it, or write `\\{following}` when it belongs to the name",
         )
     return Token(WORD, written, _ESCAPE.sub(r"\1", written), offset)
 

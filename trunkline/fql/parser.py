@@ -6,29 +6,50 @@ from typing import Final
 
 from trunkline.fql.dialects import FILTER, FUNCTIONS, Conditions, Dialect
 from trunkline.fql.errors import FqlSyntaxError, FqlUnsupportedError
-from trunkline.fql.lexer import COMPARATORS, END, NUMBER, STRING, WORD, Token, tokens_of
-from trunkline.fql.tree import All, And, Call, Comparison, ListLiteral, Literal, Node, Not, Or, Path, Query, join
+from trunkline.fql.lexer import COMPARATORS, END, MAX_FQL_BYTES, NUMBER, STRING, WORD, Token, tokens_of
+from trunkline.fql.tree import (
+    All,
+    And,
+    Call,
+    Comparison,
+    ListLiteral,
+    Literal,
+    Node,
+    Not,
+    Or,
+    Path,
+    Query,
+    depth_of,
+    join,
+)
 from trunkline.fql.triggers import check_trigger
 
-MAX_DEPTH: Final = 50
-"""Parentheses, negations, calls and lists inside each other."""
+MAX_DEPTH: Final = 25
+"""Groups, negations, comparisons and calls inside each other."""
+MAX_BRACKETS: Final = 60
+"""Parentheses inside each other, needed or not; more than ``format_fql`` ever writes for a tree of that depth."""
 
 ARITY: Final = dict.fromkeys(FUNCTIONS, 1) | {"contains": 2, "match": 2, "semver": 3}
+_MEND_DEPTH: Final = "take out parentheses that are not needed, or split the expression"
 _OPERATORS: Final = frozenset(COMPARATORS)
 _WORDS: Final = {"true": True, "false": False}
 
 
-def parse_fql(text: str, dialect: Dialect = FILTER) -> Query:
+def parse_fql(text: str, dialect: Dialect = FILTER, *, max_bytes: int = MAX_FQL_BYTES) -> Query:
     """The expression that this text is.
+
+    ``max_bytes`` is for texts of our own: what ``format_fql`` writes can be longer than what was read.
 
     Raises:
         FqlSyntaxError: it is not FQL; says where, what was expected and how to mend it.
         FqlUnsupportedError: it is, but not in this dialect.
     """
-    tokens = tokens_of(text)
+    tokens = tokens_of(text, max_bytes)
     if dialect.takes_all and len(tokens) == 2 and tokens[0].is_plain and tokens[0].value == "all":
         return Query(dialect, All(tokens[0].offset))
     root = _Parser(text, tokens, dialect).whole()
+    if (depth := depth_of(root)) > MAX_DEPTH:
+        raise FqlSyntaxError(f"{depth} conditions inside each other, and {MAX_DEPTH} are allowed", mend=_MEND_DEPTH)
     if dialect.conditions is Conditions.TRIGGER_CONDITIONS:
         check_trigger(root, text)
     return Query(dialect, root)
@@ -86,10 +107,7 @@ class _Parser:
         if token.kind != "!":
             return self._comparison()
         self._take()
-        self._enter(token)
-        operand = self._unary()
-        self._depth -= 1
-        return Not(operand, token.offset)
+        return Not(self._unary(), token.offset)
 
     def _comparison(self) -> Node:
         left = self._operand()
@@ -148,7 +166,7 @@ class _Parser:
         kind = self._peek().kind
         if kind in (STRING, NUMBER, "null"):
             return self._literal()
-        if kind == WORD:
+        if kind == WORD and self._tokens[self._next + 1].kind != "(":
             return self._path()
         raise self._error(
             f"{self._peek().described()} can't be an item of a list",
@@ -213,11 +231,9 @@ class _Parser:
 
     def _enter(self, token: Token) -> None:
         self._depth += 1
-        if self._depth > MAX_DEPTH:
+        if self._depth > MAX_BRACKETS:
             raise self._error(
-                f"more than {MAX_DEPTH} levels inside each other",
-                at=token.offset,
-                mend="take out parentheses that are not needed, or split the expression",
+                f"more than {MAX_BRACKETS} parentheses inside each other", at=token.offset, mend=_MEND_DEPTH
             )
 
     def _close(self, kind: str, opening: Token) -> None:

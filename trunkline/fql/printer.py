@@ -17,6 +17,8 @@ _RESERVED: Final = frozenset({"true", "false", "in", "all"})
 def format_fql(query: Query) -> str:
     """The text of an expression: parsed in the same dialect it gives an equal tree.
 
+    It can be longer than 5 KB where what was read had fewer spaces; ``parse_fql`` takes it with ``max_bytes``.
+
     Raises:
         FqlUnsupportedError: a string that holds both kinds of quotes; only the JSON form can have one.
     """
@@ -34,7 +36,7 @@ def _node(node: Node) -> str:
         case ListLiteral():
             return f"[{', '.join(_node(item) for item in node.items)}]"
         case Call():
-            return f"{node.function}({', '.join(_operand(argument) for argument in node.arguments)})"
+            return f"{node.function}({', '.join(_argument(argument) for argument in node.arguments)})"
         case Comparison():
             return f"{_operand(node.left)} {node.operator} {_operand(node.right)}"
         case Not():
@@ -46,7 +48,11 @@ def _node(node: Node) -> str:
 
 
 def _member(node: Node) -> str:
-    """A member of a group; a group inside a group has its parentheses even where precedence would do without."""
+    """A group inside a group has its parentheses even where precedence would do without: so both dialects read it."""
+    return f"({_node(node)})" if isinstance(node, And | Or) else _node(node)
+
+
+def _argument(node: Node) -> str:
     return f"({_node(node)})" if isinstance(node, And | Or) else _node(node)
 
 

@@ -98,6 +98,22 @@ class Query:
     root: Node
 
 
+def depth_of(node: Node) -> int:
+    """How many nodes stand inside each other; a path or a constant alone is 0."""
+    match node:
+        case And() | Or():
+            inside: tuple[Node, ...] = node.operands
+        case Call():
+            inside = node.arguments
+        case Comparison():
+            inside = (node.left, node.right)
+        case Not():
+            inside = (node.operand,)
+        case _:
+            return 0
+    return 1 + max(map(depth_of, inside))
+
+
 def join(kind: type[And] | type[Or], operands: list[Node]) -> Node:
     """One flat node of this kind; a single operand stays what it is."""
     flat: list[Node] = []

@@ -18,6 +18,7 @@ from trunkline.pipeline.fields import MISSING, array_index, split_path, value_at
 Sampler = Callable[[Mapping[str, Any]], bool]
 """Whether the event is kept."""
 
+MAX_LEVELS: Final = 100
 _LARGEST_EXACT: Final = 2**53
 _HALF: Final = 8
 """Bytes of the digest that make the fraction; the others fill up what leading zeros leave."""
@@ -48,14 +49,18 @@ def fraction_of(value: Any) -> float:
     return ldexp(significand | 1, -_BITS - zeros)
 
 
-def script_json(value: Any) -> str:
-    """The value as JavaScript's ``JSON.stringify`` writes it, so that a browser comes to the same decision."""
+def script_json(value: Any, levels: int = MAX_LEVELS) -> str:
+    """The value as JavaScript's ``JSON.stringify`` writes it, so that a browser can come to the same decision. What
+    lies deeper than so many levels is written as null: no event exhausts the stack."""
     if value is MISSING:
         return "undefined"
+    if isinstance(value, dict | list) and not levels:
+        return "null"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{_text(key)}:{script_json(value[key])}" for key in _script_order(value)) + "}"
+        members = [f"{_text(key)}:{script_json(value[key], levels - 1)}" for key in _script_order(value)]
+        return "{" + ",".join(members) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(script_json, value)) + "]"
+        return "[" + ",".join([script_json(item, levels - 1) for item in value]) + "]"
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     return _text(value) if isinstance(value, str) else _number(value)

@@ -55,6 +55,14 @@ def test_values_are_written_as_javascript_writes_them(value: Any, text: str) -> 
     assert script_json(value) == text
 
 
+def test_no_event_exhausts_the_stack() -> None:
+    value: Any = 1
+    for _ in range(100_000):
+        value = {"a": [value]}
+    assert script_json(value) == '{"a":[' * 50 + "null" + "]}" * 50
+    assert compile_sampler(0.5, "a", Random(0))({"a": value}) in (True, False)
+
+
 @given(values)
 def test_the_text_is_json_of_the_same_value(value: Any) -> None:
     def rounded(item: Any) -> Any:

@@ -199,6 +199,7 @@ class World:
         self.changes = Changes()
         self._touched: set[Lane] = set()
         self._failed: tuple[Changes, list[Lane]] | None = None
+        self._writing: tuple[Changes, list[Lane]] | None = None
         self._recording = 0
         self.connections = Connections(state.intervals)
         self._budget = MemoryBudget(1 << 28)
@@ -289,15 +290,20 @@ class World:
         wait_s = self.commit_every_s
         while self._touched or self._failed is not None or not self.changes.empty:
             await asyncio.sleep(wait_s)
-            taken = self._take_changes()
+            self._writing = self._take_changes()
             if self.commit_takes_s:
                 await asyncio.sleep(self.commit_takes_s)
-            wait_s = self.commit_every_s if self._write(*taken) else COMMIT_AGAIN_S
+            wait_s = self.commit_every_s if self._end_write() else COMMIT_AGAIN_S
             if generation != self._generation:
                 return
         self._committing = None
         if any(lane.watching for lane in self.dispatcher.lanes.values()):
             asyncio.get_running_loop().call_later(WATCH_S, self._watch, generation)
+
+    def _end_write(self) -> bool:
+        """Write what an automatic commit has taken, unless that has been done."""
+        taken, self._writing = self._writing, None
+        return taken is None or self._write(*taken)
 
     def _watch(self, generation: int) -> None:
         if generation == self._generation:
@@ -344,7 +350,7 @@ class World:
 
     def commit(self) -> bool:
         """What the state writer does, without waiting. False when it failed."""
-        return self._write(*self._take_changes())
+        return self._end_write() and self._write(*self._take_changes())
 
     def prepare_only(self) -> None:
         """The first half of a commit, to be followed by a crash."""

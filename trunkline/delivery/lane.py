@@ -10,7 +10,6 @@ whose circuit is open stands still: its events wait in the log.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,17 +25,20 @@ from trunkline.delivery.circuit_time import CircuitTime
 from trunkline.delivery.complaints import Complaints
 from trunkline.delivery.feed import Feed, LogFeed, Taken
 from trunkline.delivery.gate import Gate
+from trunkline.delivery.judgement import NOTHING_REFUSED, Refused, judge
 from trunkline.delivery.ledger import Ledger
 from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.sender_slot import SenderSlot
 from trunkline.delivery.waiting import WaitingEvents, held_up_s
-from trunkline.delivery.window import LaneEvent, settled_runs
+from trunkline.delivery.window import LaneEvent, Window
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Result, Sender
 from trunkline.log.base import LogError
-from trunkline.log.records import RecordError
-from trunkline.spec.outcomes import DESTINATION_DELETED
-from trunkline.state.base import BulkRow, Changes, LaneState, RetryRow
+from trunkline.log.records import AcceptedEvent, RecordError
+from trunkline.pipeline.gate import GateStage
+from trunkline.spec.discards import Discard
+from trunkline.spec.outcomes import DESTINATION_DELETED, FILTERED_AT_DESTINATION
+from trunkline.state.base import MAX_SURVIVORS, BulkRow, Changes, LaneState, RetryRow, place_of
 
 ROW_AFTER_S: Final = 1.0
 ROW_AFTER_S_AN_EVENT: Final = 0.01
@@ -46,6 +48,9 @@ READ_AGAIN_S: Final = 5.0
 UNRECORDED_REQUESTS: Final = 256
 """So many requests, and the concurrency, may have been begun since the last commit: it bounds what a kill can make
 come twice."""
+
+ROUNDING_S: Final = 1e-6
+"""A timer that was set for a moment finds that it has come, whatever was lost in adding."""
 
 _log = structlog.get_logger(__name__)
 
@@ -100,7 +105,8 @@ class Lane:
         self._settings = settings
         self._sender = SenderSlot()
         self._queue = LaneQueue(share)
-        self._window: deque[LaneEvent] = deque()
+        self._window = Window()
+        self._stage_of: Callable[[str], GateStage] | None = None
         self._flights: set[_Flight] = set()
         self._waiting = WaitingEvents(clock)
         self._senders: set[asyncio.Task[None]] = set()
@@ -157,60 +163,101 @@ class Lane:
             self._ledger.restored(row)
             self._waiting.push(event)
 
-    def offer(self, position: int, taken: Taken) -> None:
-        """Take the events of the envelope at ``position`` that come from the lane's sources, in order."""
+    def offer(self, position: int, taken: Taken, refused: Refused = NOTHING_REFUSED) -> None:
+        """Take the events of the envelope at ``position`` that come from the lane's sources, in order.
+
+        ``refused`` counts those of them that are not for this destination; all of the envelope's have been judged.
+        """
         feed = self.feed
         if feed.behind is not None:
             return
-        if not self._has_room_for(len(taken)):
+        if taken and not self._has_room_for(len(taken)):
             feed.behind = position
             self._change()
             self.wake()  # an idle lane, offered more than it ever takes at once, must begin to read
             return
-        self._take(taken)
-        self.wake()
+        if refused:
+            self._ledger.refused_many(refused)
+            self._change()
+        if taken:
+            self._take(taken, position if refused else None)
+            self.wake()
+        elif refused:
+            self._window.settle(place_of(position, 0), place_of(position, MAX_SURVIVORS - 1))
+
+    def judge_by(self, stage_of: Callable[[str], GateStage]) -> None:
+        """What the lane reads by itself passes these stages, by source. What it is offered has passed them."""
+        self._stage_of = stage_of
 
     def _has_room_for(self, events: int) -> bool:
         if self._bulk.takes:
             return self._bulk.can_take(events)
         return self._queue.has_room_for(events)
 
-    def _take(self, taken: Taken) -> None:
-        skip = self.feed.skip
-        if self._bulk.takes:
-            self._take_in_bulk([pair for pair in taken if skip is None or not skip.is_settled(pair[0])])
-            return
-        self._bulk.count(len(taken), behind=self.feed.behind is not None)
+    def _take(self, taken: Taken, among: int | None = None) -> None:
+        """``among``: the position of an envelope of which all other events of the lane are settled."""
+        in_bulk = self._bulk.takes
+        if not in_bulk:
+            self._bulk.count(len(taken), behind=self.feed.behind is not None)
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         is_behind = self.feed.behind is not None
-        refuses = self.feed.refuses
+        window, first = self._window, 0 if among is None else place_of(among, 0)
+        items: list[LaneEvent] = []
+        size_bytes = 0
         for place, event in taken:
-            if skip is not None and skip.is_settled(place):
-                if self._window:
-                    self._window.append(LaneEvent(place, None, 0, settled=True))
-                continue
-            if refuses is not None and (verdict := refuses(event)) is not None:
-                self._ledger.refused(event, *verdict)
-                if self._window:
-                    self._window.append(LaneEvent(place, None, 0, settled=True))
+            if among is not None and place > first:
+                window.settle(first, place - 1)
+            first = place + 1
+            if in_bulk:
+                # If events before these are streamed and not settled, then after a crash all above them comes again.
+                window.settle(place, place)
                 continue
             outgoing = OutgoingEvent(
                 event.message_id, event.source, event.type, event.name, event.body, event.app_version
             )
             waited_s = max(0, now_ms - event.received_at_ms) / 1000 if is_behind else 0.0
             item = LaneEvent(place, outgoing, event.received_at_ms, queued_s=now_s - waited_s)
-            self._window.append(item)
-            self._queue.append(item)
-        if taken:
-            self._change()
-
-    def _take_in_bulk(self, taken: Taken) -> None:
-        if self._window:
-            # Events before these are streamed and not settled: after a crash all above them comes again.
-            self._window.extend(LaneEvent(place, None, 0, settled=True) for place, _ in taken)
-        if taken:
+            window.append(item)
+            items.append(item)
+            size_bytes += len(event.body)
+        if among is not None:
+            window.settle(first, place_of(among, MAX_SURVIVORS - 1))
+        if in_bulk:
             self._bulk.add(taken)
+        else:
+            self._queue.extend(items, size_bytes)
+        self._change()
+
+    def _take_read(self, taken: Taken) -> None:
+        """Take what the lane has read by itself, but for what is settled already or not for this destination."""
+        skip, refuses = self.feed.skip, self.feed.refuses
+        kept: list[tuple[int, AcceptedEvent]] = []
+        for place, event in taken:
+            judged: AcceptedEvent | None = event
+            if skip is not None and skip.is_settled(place):
+                judged = None
+            elif refuses is not None and (verdict := refuses(event)) is not None:
+                self._ledger.refused(event, *verdict)
+                judged = None
+            elif self._stage_of is not None:
+                judged = self._judged(event, self._stage_of(event.source))
+            if judged is not None:
+                kept.append((place, judged))
+                continue
+            if kept:
+                self._take(kept)
+                kept = []
+            self._window.settle(place, place)
             self._change()
+        if kept:
+            self._take(kept)
+
+    def _judged(self, event: AcceptedEvent, stage: GateStage) -> AcceptedEvent | None:
+        verdict = judge(event, stage)
+        if isinstance(verdict, Discard):
+            self._ledger.refused(event, FILTERED_AT_DESTINATION, verdict.reason)
+            return None
+        return verdict
 
     def _refill(self) -> None:
         """While behind and there is room, read a slice of the log; rejoin when caught up.
@@ -228,7 +275,7 @@ class Lane:
                 if taken and self._bulk.takes and isinstance(feed, LogFeed) and not self._bulk.can_take(len(taken)):
                     feed.give_back(taken[0][0])
                     break
-                self._take(taken)
+                self._take_read(taken)
         except (LogError, RecordError) as error:
             _log.error("lane.cannot_read", lane=self.key, error=str(error), again_in_s=READ_AGAIN_S)
             self._next_slice = asyncio.get_running_loop().call_later(READ_AGAIN_S, self._go_on)
@@ -263,20 +310,19 @@ class Lane:
 
     def _spawn(self) -> None:
         waiting = len(self._queue) if self._ledger.has_room_for_rows else 0
-        due = 0
-        if len(self._waiting):
-            wait_s = self._waiting.wait_s()
-            if wait_s <= 0:
-                due = len(self._waiting)
-            else:
-                self._wake_in(wait_s)
-        if not waiting and not due:
+        if not waiting and not len(self._waiting):
             return
         if (wait_s := self.gate.wait_s()) > 0:
             self._wake_in(wait_s)
             return
         rules = self._sender.rules
-        if not due and not self._is_ripe(rules):
+        due = 0
+        if len(self._waiting):
+            if self._is_due(rules):
+                due = len(self._waiting)
+            else:
+                self._wake_in(self._waiting.wait_s() + rules.wait_s)
+        if not due and not (waiting and self._is_ripe(rules)):
             return
         starting = len(self._senders) - len(self._flights)
         batches = max((waiting + due) / rules.events, self._queue.size_bytes / rules.size_bytes if waiting else 0)
@@ -322,15 +368,20 @@ class Lane:
             return None
         rules = self._sender.rules
         waiting = self._waiting
-        is_due = len(waiting) > 0 and waiting.wait_s() <= 0
+        is_due = self._is_due(rules)
         if not self._queue and self.feed.behind is not None:
             self._refill()
         may_take = len(self._queue) > 0 and self._ledger.has_room_for_rows and (is_due or self._is_ripe(rules))
-        batch = take_batch(waiting, self._queue if may_take else None, rules)
+        batch = take_batch(waiting, self._queue if may_take else None, rules) if is_due or may_take else []
         if not batch and len(waiting):
             # The queue may have to wait for the rows: nobody else would wake a lane that is behind.
-            self._wake_in(waiting.wait_s())
+            self._wake_in(waiting.wait_s() + rules.wait_s)
         return batch or None
+
+    def _is_due(self, rules: BatchRules) -> bool:
+        """Whether events that wait for another attempt should be sent now: those that are due soon after one another
+        go together."""
+        return len(self._waiting) > 0 and self._waiting.wait_s() + rules.wait_s <= ROUNDING_S
 
     def _is_ripe(self, rules: BatchRules) -> bool:
         """Whether the queue holds a full batch, or its first event has waited for long enough."""
@@ -470,8 +521,7 @@ class Lane:
         self._bulk.collect(changes)
         self._recording += self._unrecorded
         self._unrecorded = 0
-        while self._window and self._window[0].settled:
-            self._window.popleft()
+        self._window.drop_settled()
         state = self._state()
         if state != self._persisted:
             changes.lanes[self.key, self.partition] = state
@@ -495,10 +545,9 @@ class Lane:
     def _state(self) -> LaneState | None:
         """The mark and what is settled above it; None when the lane follows the dispatched position."""
         behind, skip = self.feed.behind, self.feed.skip
-        settled = settled_runs(self._window)
+        settled = self._window.settled_runs()
         if self._window:
-            mark = self._window[0].place
-            above = self._window[-1].place
+            mark, above = self._window.first_place, self._window.last_place
         elif behind is not None:
             mark = self.feed.mark
             if skip is not None:
@@ -543,7 +592,7 @@ class Lane:
         waiting = self._waiting.items()
         waiting += [item for flight in self._flights for item in flight.items if item.has_row]
         rows = list(waiting)
-        waiting += [item for item in self._window if not item.settled]
+        waiting += self._window.unsettled()
         pending = self.feed.remaining()
         for source, count in self._bulk.cancel().items():
             pending[source] = pending.get(source, 0) + count

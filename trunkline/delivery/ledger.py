@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from trunkline.clock import Clock
+from trunkline.delivery.judgement import Kind, Refused
 from trunkline.delivery.window import LaneEvent
 from trunkline.destinations.kit import Exchange, Outcome, OutgoingEvent, Result
 from trunkline.log.records import AcceptedEvent
 from trunkline.pipeline.stages import SEND
-from trunkline.spec.outcomes import DELIVERED, FAILED, RETRIES_EXHAUSTED
+from trunkline.spec.outcomes import DELIVERED, FAILED, FILTERED_AT_DESTINATION, RETRIES_EXHAUSTED
 from trunkline.state.base import (
     RETRY,
     Attempt,
@@ -33,9 +34,6 @@ FIRST_SAMPLES: Final = 10
 _SAMPLE_REASONS: Final = 100
 _SENT_BYTES: Final = 4096
 
-_Kind = tuple[str, str, str, str]
-"""Source, type, name and app version."""
-
 
 class Ledger:
     """Gathers between two commits. Called on the worker's loop."""
@@ -45,8 +43,8 @@ class Ledger:
         self.lane = lane
         self.partition = partition
         self._clock = clock
-        self._delivered: dict[_Kind, RecordCounts] = {}
-        self._others: dict[tuple[_Kind, str, str], RecordCounts] = {}
+        self._delivered: dict[Kind, RecordCounts] = {}
+        self._others: dict[tuple[Kind, str, str], RecordCounts] = {}
         self._latencies: dict[tuple[str, int], int] = {}
         self._losses: dict[tuple[str, int, str], int] = {}
         self._attempts: list[Attempt] = []
@@ -116,6 +114,15 @@ class Ledger:
         """The event ends here, without an attempt."""
         key = ((event.source, event.type, event.name, event.app_version), outcome, reason)
         self._others.setdefault(key, RecordCounts()).events += 1
+
+    def refused_many(self, refused: Refused) -> None:
+        """Events that are not for this destination."""
+        for (kind, reason), count in refused.items():
+            key = (kind, FILTERED_AT_DESTINATION, reason)
+            counts = self._others.get(key)
+            if counts is None:
+                counts = self._others[key] = RecordCounts()
+            counts.events += count
 
     def cancelled(self, source: str, count: int, reason: str) -> None:
         """Events that were pending when the destination was deleted, or the replay cancelled."""
@@ -273,7 +280,7 @@ class Ledger:
         self._delivered, self._others, self._latencies, self._losses = {}, {}, {}, {}
         self._attempts, self._samples, self._row_changes = [], [], {}
 
-    def _add(self, changes: Changes, minute: int, kind: _Kind, outcome: str, reason: str, counts: RecordCounts) -> None:
+    def _add(self, changes: Changes, minute: int, kind: Kind, outcome: str, reason: str, counts: RecordCounts) -> None:
         source = kind[0]
         key = RecordKey(minute, self.lane, source, "", *kind[1:], outcome, reason)
         known = changes.record.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from trunkline.delivery.budget import LaneShare
@@ -28,9 +29,9 @@ class LaneQueue:
     def first(self) -> LaneEvent:
         return self._items[0]
 
-    def append(self, item: LaneEvent) -> None:
-        size_bytes = size_of(item)
-        self._items.append(item)
+    def extend(self, items: Sequence[LaneEvent], size_bytes: int) -> None:
+        """``size_bytes`` of their bodies together."""
+        self._items.extend(items)
         self.size_bytes += size_bytes
         self._share.add(size_bytes)
 
@@ -40,6 +41,19 @@ class LaneQueue:
         self.size_bytes -= size_bytes
         self._share.remove(size_bytes)
         return item
+
+    def pop_into(self, batch: list[LaneEvent], events: int, size_bytes: int) -> None:
+        """Fill the batch up to so many events, with at most so many bytes more; an empty one gets an event anyway."""
+        items = self._items
+        popped_bytes = 0
+        while items and len(batch) < events:
+            item_bytes = size_of(items[0])
+            if batch and popped_bytes + item_bytes > size_bytes:
+                break
+            popped_bytes += item_bytes
+            batch.append(items.popleft())
+        self.size_bytes -= popped_bytes
+        self._share.remove(popped_bytes)
 
     def has_room_for(self, events: int) -> bool:
         return len(self._items) + events <= QUEUE_EVENTS and not self._share.is_full
@@ -69,9 +83,6 @@ def take_batch(waiting: WaitingEvents, queue: LaneQueue | None, rules: BatchRule
         if batch and size_bytes > rules.size_bytes:
             return batch
         batch.append(waiting.pop())
-    while queue is not None and len(queue) and len(batch) < rules.events:
-        size_bytes += size_of(queue.first)
-        if batch and size_bytes > rules.size_bytes:
-            return batch
-        batch.append(queue.pop())
+    if queue is not None:
+        queue.pop_into(batch, rules.events, rules.size_bytes - size_bytes)
     return batch

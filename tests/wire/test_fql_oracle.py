@@ -45,6 +45,8 @@ LISTED_TRIGGERS: list[tuple[str, dict[str, Any], str, str]] = [
     ('type = "track" OR event = "A"', {"type": "track"}, "0", "1"),
     ('type = "track" and (contains(event, "A") or event = "B")', {"type": "page", "event": "B"}, "1", "0"),
     ('((type = "track"))', {"type": "track"}, "0", "1"),
+    ('event!="A"', {"event": "B"}, "0", "1"),
+    ("properties.a = (true)", {"properties": {"a": True}}, "0", "1"),
     ('!(type = "track")', {"type": "track"}, "1", "-"),
     ('anonymousId = "x" and type = "track"', {"type": "track"}, "1", "-"),
     ('contains(type, "tr") and event = "A"', {"type": "page", "event": "A"}, "1", "-"),

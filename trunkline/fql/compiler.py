@@ -14,9 +14,9 @@ from typing import Any, Final
 from trunkline.fql import functions
 from trunkline.fql.dialects import Conditions, Dialect
 from trunkline.fql.glob import compile_glob
-from trunkline.fql.paths import Event, Getter, Predicate, getter_of, index_of
+from trunkline.fql.paths import Event, Getter, Predicate, getter_of, index_of, orders_against
 from trunkline.fql.tree import All, And, Call, Comparison, ListLiteral, Literal, Node, Not, Or, Path, Query, Scalar
-from trunkline.fql.triggers import compile_condition
+from trunkline.fql.triggers import FIELDS, compile_condition, constant_text
 from trunkline.fql.values import equal, is_number, is_scalar, scalars_equal
 
 _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -44,9 +44,9 @@ class _Compiler:
             case All():
                 return _always
             case And():
-                return _every([self.truth(operand) for operand in node.operands])
+                return self._conjunction(node.operands)
             case Or():
-                return _any([self.truth(operand) for operand in node.operands])
+                return self._disjunction(node.operands)
         if self._is_trigger:
             return compile_condition(node)
         match node:
@@ -63,6 +63,38 @@ class _Compiler:
             case Literal():
                 return _always if node.value is True else _never
         return _never
+
+    def _conjunction(self, operands: Sequence[Node]) -> Predicate:
+        """Most expressions begin with `type = "…"`: it is tested in place, and settles most events without a call."""
+        first, *others = operands
+        field = self._field_test(first)
+        if field is None:
+            return _every([self.truth(operand) for operand in operands])
+        key, text = field
+        if len(others) == 1 and (second := self._field_test(others[0])):
+            other_key, other_text = second
+            return lambda event: event.get(key) == text and event.get(other_key) == other_text
+        rest = self.truth(others[0]) if len(others) == 1 else _every([self.truth(operand) for operand in others])
+        return lambda event: event.get(key) == text and rest(event)
+
+    def _disjunction(self, operands: Sequence[Node]) -> Predicate:
+        """The same field compared with several strings is looked up in their set."""
+        fields = [self._field_test(operand) for operand in operands]
+        keys = {field[0] if field else None for field in fields}
+        if len(keys) > 1 or None in keys:
+            return _any([self.truth(operand) for operand in operands])
+        texts = frozenset(field[1] for field in fields if field)
+        key = fields[0][0] if fields[0] else ""
+        return lambda event: type(value := event.get(key)) is str and value in texts
+
+    def _field_test(self, node: Node) -> tuple[str, str] | None:
+        """Field and string of `field = "text"` at the top of the event; a trigger's bare word is a string too."""
+        match node:
+            case Comparison("=", Path((key,)), Literal(str() as text)) if not self._is_trigger or key in FIELDS:
+                return key, text
+            case Comparison("=", Path(("type" | "event" as key,)), constant) if self._is_trigger:
+                return key, constant_text(constant)
+        return None
 
     def value(self, node: Node) -> Getter:
         match node:
@@ -121,9 +153,9 @@ class _Compiler:
         order = _ORDERS[node.operator]
         left, right = self.value(node.left), self.value(node.right)
         orders_text = self._dialect.orders_text
-        if isinstance(node.right, Literal) and is_number(node.right.value):
-            bound = node.right.value
-            return lambda event: is_number(value := left(event)) and order(value, bound)
+        match node.right:
+            case Literal(int() | float() as bound) if not isinstance(bound, bool):
+                return orders_against(left, order, bound)
 
         def compare(event: Event) -> bool:
             one, other = left(event), right(event)
@@ -195,25 +227,28 @@ def equals_text(steps: tuple[str, ...], text: str) -> Predicate:
     """Whether the value at a path is this very string; nothing but a string equals one, so there is no more to ask."""
     if len(steps) == 1:
         (only,) = steps
-        return lambda event: bool(event.get(only) == text)
+        return lambda event: event.get(only) == text
     if len(steps) == 2 and index_of(steps[1]) is None:
         first, second = steps
 
         def two(event: Event) -> bool:
             inner = event.get(first)
-            return type(inner) is dict and bool(inner.get(second) == text)
+            if type(inner) is not dict:
+                return False
+            value: object = inner.get(second)
+            return value == text
 
         return two
     get = getter_of(steps, None)
-    return lambda event: bool(get(event) == text)
+    return lambda event: get(event) == text
 
 
 def _equals_constant(get: Getter, constant: Scalar) -> Predicate:
     if constant is None or isinstance(constant, bool):
         return lambda event: get(event) is constant
     if isinstance(constant, str):
-        return lambda event: bool(get(event) == constant)
-    return lambda event: is_number(value := get(event)) and bool(value == constant)
+        return lambda event: get(event) == constant
+    return lambda event: (value := get(event)) == constant and type(value) is not bool
 
 
 def _in_constants(get: Getter, constants: list[Scalar]) -> Predicate:

@@ -28,6 +28,17 @@ def getter_of(steps: tuple[str, ...], missing: Any) -> Getter:
             return inner.get(second, missing) if type(inner) is dict else missing
 
         return two
+    if len(steps) == 3:
+        top, below, lowest = steps
+
+        def three(event: Event) -> Any:
+            inner = event.get(top)
+            if type(inner) is not dict:
+                return missing
+            inner = inner.get(below)
+            return inner.get(lowest, missing) if type(inner) is dict else missing
+
+        return three
     first, *middle, last = steps
 
     def many(event: Event) -> Any:
@@ -68,3 +79,14 @@ def index_of(step: str) -> int | None:
     if step.isascii() and step.isdigit() and len(step) < 10 and (step == "0" or step[0] != "0"):
         return int(step)
     return None
+
+
+def orders_against(get: Getter, order: Callable[[Any, Any], bool], bound: float) -> Predicate:
+    """Whether the value is a number in this order to ``bound``."""
+
+    def compare(event: Event) -> bool:
+        value = get(event)
+        kind = type(value)
+        return (kind is int or kind is float) and order(value, bound)
+
+    return compare

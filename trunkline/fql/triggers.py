@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from trunkline.fql.dialects import MISSING
 from trunkline.fql.errors import FqlUnsupportedError
-from trunkline.fql.paths import Event, Getter, Predicate, index_of, step_into
+from trunkline.fql.paths import Event, Getter, Predicate, index_of, orders_against, step_into
 from trunkline.fql.tree import And, Call, Comparison, Literal, Node, Not, Or, Path
 from trunkline.fql.values import is_number, js_number, js_text
 
@@ -144,7 +144,7 @@ def _comparison(sign: str, path: Path, right: Node) -> Predicate:
         order, bound = _ORDERS[sign], js_number(constant_text(right))
         if isinstance(constant, bool) and root in OBJECTS:
             bound = float(constant)
-        return lambda event: is_number(value := get(event)) and order(value, bound)
+        return orders_against(get, order, bound)
     if constant is None and root not in _WITHOUT_NULL:
         if sign == "=":
             return lambda event: (value := get(event)) is None or value is MISSING
@@ -153,14 +153,14 @@ def _comparison(sign: str, path: Path, right: Node) -> Predicate:
         return lambda event: get(event) is constant
     if is_number(constant) and root in OBJECTS:
         if sign == "=":
-            return lambda event: is_number(value := get(event)) and bool(value == constant)
-        return lambda event: is_number(value := get(event)) and bool(value != constant)
+            return lambda event: (value := get(event)) == constant and type(value) is not bool
+        return lambda event: is_number(value := get(event)) and value != constant
     text = constant_text(right)
     if sign == "!=":
-        return lambda event: bool(get(event) != text)
+        return lambda event: get(event) != text
     if root in FIELDS:
-        return lambda event: bool(event.get(root) == text)
-    return lambda event: bool(get(event) == text)
+        return lambda event: event.get(root) == text
+    return lambda event: get(event) == text
 
 
 def _text_condition(call: Call, *, negated: bool) -> Predicate:
@@ -200,6 +200,15 @@ def _getter(path: Path) -> Getter:
             return inner.get(only, MISSING) if type(inner) is dict else _step(inner, only, None)
 
         return below_root
+    if len(steps) == 2 and steps[0][1] is None and steps[1][1] is None:
+        (upper, _), (lower, _) = steps
+
+        def two_below_root(event: Event) -> Any:
+            value = event.get(root, MISSING)
+            value = value.get(upper, MISSING) if type(value) is dict else _step(value, upper, None)
+            return value.get(lower, MISSING) if type(value) is dict else _step(value, lower, None)
+
+        return two_below_root
 
     def read(event: Event) -> Any:
         value = event.get(root, MISSING)

@@ -277,7 +277,7 @@ def test_the_bound_on_what_is_not_recorded_does_not_stop_a_lane_for_ever() -> No
     """A fast peer and a slow commit: the bound is met again and again, by senders of which none is left."""
 
     async def test() -> None:
-        peer = Peer(takes_s=0.0001)
+        peer = Peer(takes_s=0.0032)  # a hundred in the commit under way, the others of the bound while it lasts
         world = world_of(peer, None, concurrency=16)
         world.commit_takes_s = 0.2
         with tight_lanes(queue_events=500, read_bytes=1 << 14):

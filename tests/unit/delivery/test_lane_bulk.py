@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.unit.delivery.lane_world import FAILED, RETRY, World, snapshot_of
+from tests.unit.delivery.lane_world import FAILED, RETRY, World, snapshot_of, tight_lanes
 from trunkline.delivery import bulk as bulk_module
 from trunkline.delivery.breaker import DEFAULT_SETTINGS
 from trunkline.delivery.bulk import BUFFER_BYTES, PENDING_BATCHES
@@ -20,6 +20,7 @@ from trunkline.delivery.retry import DEFAULT_POLICY
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BulkBatch, BulkRules, Outcome, Result
 from trunkline.spec.outcomes import DELIVERED
 from trunkline.testing.simulated_time import SimulatedClock, run_simulated
+from trunkline.workspace.model import DeliveryOptions
 
 RULES = BulkRules(events=1_000, size_bytes=1 << 20, wait_s=60.0)
 ON = snapshot_of({"hook": ["web"]})
@@ -433,3 +434,47 @@ def test_any_crash_loses_nothing_and_brings_one_batch_twice_at_most(tmp_path: Pa
             except BaseException:
                 print(f"seed {seed}")
                 raise
+
+
+def test_what_was_settled_before_a_crash_stays_so_when_bulk_begins_amid_it(tmp_path: Path) -> None:
+    """Read again after a crash, behind an event that is being streamed, and the lane turns to bulk half-way."""
+    slow = {"m0", "m20", "m40", "m60", "m80"}
+
+    async def test() -> None:
+        done: set[str] = set()
+
+        def answer(destination: str, message_id: str, before: int) -> Outcome | None:
+            return None if message_id in slow - done else DELIVERED_OUTCOME
+
+        peer = Peer()
+        world = World(
+            answer,
+            bulk_peer=peer.send_bulk,
+            clock=SimulatedClock(asyncio.get_running_loop()),
+            concurrency=6,
+            bulk_directory=tmp_path,
+        )
+        world.activate(ON)
+        with tight_lanes(queue_events=4):
+            for number in range(100):
+                send(world, 1, first=number)
+                await asyncio.sleep(0.001)
+            world.commit()
+            assert world.books() == {("hook", DELIVERED): 95}
+            world.crash(snapshot_of({"hook": ["web"]}, delivery={"hook": DeliveryOptions(concurrency=1)}))
+            await asyncio.sleep(0.01)
+            assert lane_of(world).feed.behind is not None
+            world.bulk["hook"] = RULES
+            world.activate(snapshot_of({"hook": ["web"]}, version="bulk"))
+            await asyncio.sleep(0.01)
+            world.commit()
+            world.crash()
+            done.update(slow)
+            world.let_go()
+            await settle(world)
+        again = {message_id for (_, message_id), count in world.finals.items() if count > 1}
+        assert again <= slow
+        assert world.books() == {("hook", DELIVERED): 100}
+        await world.close()
+
+    run(test())

@@ -17,6 +17,7 @@ from trunkline.spec.discards import (
     FILTERED_BY_INTEGRATIONS_OBJECT,
     FILTERED_BY_RULES,
     INVALID_FILTER,
+    MESSAGE_SENT_CLIENT_SIDE,
 )
 from trunkline.spec.outcomes import (
     ARCHIVE_UNREADABLE,
@@ -228,6 +229,11 @@ DELIVERY_CODES: Final[dict[str, CodeText]] = {
         "Filtered by integrations object",
         "The event's integrations turn the destination off.",
         "Correct integrations where the event is made, if it should have been sent; names are case-sensitive.",
+    ),
+    MESSAGE_SENT_CLIENT_SIDE: CodeText(
+        "Message sent client side",
+        "The browser or app has sent the event to the destination itself, as its _metadata says.",
+        "Nothing, or take the destination out of the SDK's own destinations.",
     ),
     FILTERED_BY_RULES: CodeText(
         "Filtered by rules",

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.pipeline.json_events import events, values
-from trunkline.pipeline.gate import NO_CONSENT, TURNED_OFF, GateStage, compile_gate
+from trunkline.pipeline.gate import NO_CONSENT, TURNED_OFF, GateStage, compile_gate, may_say_where
 from trunkline.spec.discards import Discard
 from trunkline.spec.filters import Filter
 from trunkline.workspace.model import Destination
@@ -42,6 +42,11 @@ REFUSED = {"consent": {"categoryPreferences": {"ad": False}}}
     [
         ({"type": "track", "context": REFUSED, "integrations": {"hook": False}}, "FILTERED_BY_END_USER_CONSENT"),
         ({"type": "track", "integrations": {"hook": False}}, "FILTERED_BY_INTEGRATIONS_OBJECT"),
+        (
+            {"type": "track", "integrations": {"hook": False}, "_metadata": {"bundledIds": ["hook"]}},
+            "FILTERED_BY_INTEGRATIONS_OBJECT",
+        ),
+        ({"type": "track", "_metadata": {"bundled": ["The hook"]}}, "MESSAGE_SENT_CLIENT_SIDE"),
         ({"type": "track", "integrations": {"hook": True}}, "FILTERED_BY_RULES"),
         ({"type": "page", "integrations": {"hook": True}, "context": {}}, None),
     ],
@@ -66,8 +71,10 @@ def test_an_empty_consent_object_counts_by_what_integrations_say() -> None:
 def test_only_what_must_be_decoded_is() -> None:
     plain, empty = b'{"type":"track"}', b'{"type":"track","integrations":{}}'
     routed = b'{"type":"track","integrations":{"All":false}}'
+    bundled = b'{"type":"track","_metadata":{"bundled":["Segment.io","hook"]}}'
     assert not gate().needs_event
-    assert [gate().needs(body) for body in (plain, empty, routed)] == [False, False, True]
+    assert [gate().needs(body) for body in (plain, empty, routed, bundled)] == [False, False, True, True]
+    assert [may_say_where(body) for body in (plain, empty, routed, bundled)] == [False, False, True, True]
     assert gate(Filter("all", "drop", enabled=False)).needs_event is False
     assert gate(categories=("unknown",)).needs_event is False
     for stage in (gate(DROP), gate(categories=("ad",))):
@@ -96,11 +103,16 @@ contexts = st.none() | st.builds(
 integrations = st.none() | st.dictionaries(st.sampled_from(["All", "hook", "x"]), values, max_size=3)
 
 
-@given(events, contexts, integrations, st.lists(st.sampled_from([DROP, HIDE]), max_size=2), st.booleans())
+metadata = st.none() | st.dictionaries(
+    st.sampled_from(["bundled", "bundledIds", "x"]), st.lists(st.just("hook")) | values
+)
+
+
+@given(events, contexts, integrations, metadata, st.lists(st.sampled_from([DROP, HIDE]), max_size=2), st.booleans())
 def test_the_input_is_never_changed_and_what_need_not_be_decoded_passes(
-    event: dict[str, Any], context: Any, integrations: Any, filters: list[Filter], is_mapped: bool
+    event: dict[str, Any], context: Any, integrations: Any, metadata: Any, filters: list[Filter], is_mapped: bool
 ) -> None:
-    event = {"type": "page", **event, "context": context, "integrations": integrations}
+    event = {"type": "page", **event, "context": context, "integrations": integrations, "_metadata": metadata}
     stage = gate(*filters, categories=("ad",) if is_mapped else ())
     body, before = msgspec.json.encode(event), copy.deepcopy(event)
     result = stage.passes(event, body)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from random import SystemRandom
 
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.feed import Feed, LogFeed
 from trunkline.delivery.gate import GateSettings
+from trunkline.delivery.judgement import Kind
 from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.delivery.retry import RetryPolicy
+from trunkline.delivery.route import SourceRoute
 from trunkline.destinations.kit import Sender
 from trunkline.log.records import AcceptedEvent
+from trunkline.pipeline.gate import GateStage, compile_gate
 from trunkline.spec.outcomes import OBJECT
 from trunkline.state.base import BulkRow, Changes, Interval, LaneState, RetryRow, place_of
 from trunkline.workspace.model import DeliveryOptions, Destination, Snapshot
@@ -58,17 +62,21 @@ class Dispatcher:
         open_reader: Callable[[int], EnvelopeReader],
         position: int,
         defaults: DeliveryDefaults,
+        is_storage: Callable[[Destination], bool] = lambda destination: False,
     ) -> None:
         """``position``: envelopes below it have been dispatched (or belong to lanes that are behind)."""
         self._make = make_lane
         self._sender_factory = sender_factory
         self._open_reader = open_reader
         self._defaults = defaults
+        self._is_storage = is_storage
         self.position = position
         self.lanes: dict[str, Lane] = {}
         self._feeds: dict[str, LogFeed] = {}
         self._definitions: dict[str, Destination] = {}
-        self._by_source: dict[str, list[Lane]] = {}
+        self._routes: dict[str, SourceRoute] = {}
+        self._stages: dict[str, Callable[[str], GateStage]] = {}
+        self._random = SystemRandom()
 
     def adopt(
         self,
@@ -105,6 +113,10 @@ class Dispatcher:
         by_destination: dict[str, list[Interval]] = {}
         for interval in intervals:
             by_destination.setdefault(interval.destination, []).append(interval)
+        self._stages = {
+            slug: self._compile(destination, snapshot.consent_categories)
+            for slug, destination in snapshot.destinations.items()
+        }
         for slug in [slug for slug in self.lanes if slug not in snapshot.destinations]:
             self.lanes.pop(slug).delete(changes)
             self._feeds.pop(slug)
@@ -119,35 +131,63 @@ class Dispatcher:
                 lane.gate.configure(self._defaults.gate_of(destination.delivery))
                 self._definitions[slug] = destination
             self._feeds[slug].set_intervals(by_destination.get(slug, ()))
+            # Before it is released: what it reads must not pass unjudged.
+            lane.judge_by(self._stages[slug])
             if destination.enabled:
                 lane.release(DISABLED)
             else:
                 lane.hold(DISABLED)
-        self._by_source = {}
-        for destination_slug, source in sorted(connections_of(snapshot)):
-            self._by_source.setdefault(source, []).append(self.lanes[destination_slug])
+        self._set_routes(snapshot)
+
+    def _set_routes(self, snapshot: Snapshot) -> None:
+        by_source: dict[str, list[tuple[Lane, GateStage]]] = {}
+        for slug, source in sorted(connections_of(snapshot)):
+            by_source.setdefault(source, []).append((self.lanes[slug], self._stages[slug](source)))
+        self._routes = {source: SourceRoute(source, lanes) for source, lanes in by_source.items()}
+
+    def stages_of(self, slug: str) -> Callable[[str], GateStage]:
+        """The pure stages of a destination of the snapshot in force, by source."""
+        return self._stages[slug]
+
+    def _compile(self, destination: Destination, known_categories: frozenset[str]) -> Callable[[str], GateStage]:
+        """Compiled when first asked for. A source that is not connected any more may still have events on their way."""
+        compiled: dict[str, GateStage] = {}
+        storage = self._is_storage(destination)
+
+        def stage_of(source: str) -> GateStage:
+            stage = compiled.get(source)
+            if stage is None:
+                stage = compiled[source] = compile_gate(
+                    destination, source, known_categories, self._random, storage=storage
+                )
+            return stage
+
+        return stage_of
 
     def dispatch(self, placed: PlacedEnvelope) -> None:
         """Hand the envelope's events to the lanes that are connected to their sources and keep up."""
         by_source: dict[str, list[tuple[int, AcceptedEvent]]] = {}
         position = placed.position
+        routes = self._routes
         for index, event in enumerate(placed.envelope.survivors):
-            if event.type != OBJECT and event.source in self._by_source:
+            if event.type != OBJECT and event.source in routes:
                 by_source.setdefault(event.source, []).append((place_of(position, index), event))
         self.position = placed.next_position
         if len(by_source) == 1:
             [(source, taken)] = by_source.items()
-            for lane in self._by_source[source]:
-                lane.offer(position, taken)
+            for lane, own, refused in routes[source].split(taken):
+                lane.offer(position, own, refused)
         elif by_source:
             self._dispatch_mixed(position, by_source)
 
     def _dispatch_mixed(self, position: int, by_source: Mapping[str, list[tuple[int, AcceptedEvent]]]) -> None:
         """A lane with several sources gets its events of the envelope at once, in order."""
-        by_lane: dict[Lane, list[tuple[int, AcceptedEvent]]] = {}
+        by_lane: dict[Lane, tuple[list[tuple[int, AcceptedEvent]], dict[tuple[Kind, str], int]]] = {}
         for source, taken in by_source.items():
-            for lane in self._by_source[source]:
-                by_lane.setdefault(lane, []).extend(taken)
-        for lane, taken in by_lane.items():
-            taken.sort(key=lambda pair: pair[0])
-            lane.offer(position, taken)
+            for lane, own, refused in self._routes[source].split(taken):
+                events, counts = by_lane.setdefault(lane, ([], {}))
+                events += own
+                counts.update(refused)  # kinds of different sources are different
+        for lane, (events, counts) in by_lane.items():
+            events.sort(key=lambda pair: pair[0])
+            lane.offer(position, events, counts)

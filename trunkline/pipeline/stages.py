@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from trunkline.log.records import IngestedChunk, LoggedEvent
-from trunkline.spec.outcomes import FAILED, FAILED_ON_INGEST, FILTERED_AT_SOURCE
+from trunkline.spec.outcomes import FAILED, FAILED_ON_INGEST, FILTERED_AT_DESTINATION, FILTERED_AT_SOURCE
 
 
 class Scope(Enum):
@@ -52,6 +52,22 @@ STAGES: Final[tuple[Stage, ...]] = (
         False,
         FILTERED_AT_SOURCE,
         "Discards an event whose messageId was first seen less than 24 hours ago, whatever its source.",
+    ),
+    Stage(
+        8,
+        "choice",
+        Scope.LANE,
+        True,
+        FILTERED_AT_DESTINATION,
+        "The user's consent, then the event's integrations, decide whether the destination gets the event.",
+    ),
+    Stage(
+        9,
+        "filters",
+        Scope.LANE,
+        True,
+        FILTERED_AT_DESTINATION,
+        "The destination's filters drop the event, or take properties out of it.",
     ),
     Stage(
         14,

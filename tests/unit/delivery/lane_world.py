@@ -263,6 +263,10 @@ class World:
             )
             for source, message_id in events
         ]
+        self.append_events(survivors)
+
+    def append_events(self, survivors: list[AcceptedEvent]) -> None:
+        """One envelope, dispatched at once."""
         envelope = Envelope(
             RECORD_VERSION, 1, "0", "shared", self._ingested, self._ingested + 1, "v", survivors, b"", [], []
         )

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from tests.unit.pipeline.json_events import events, values
 from trunkline.pipeline.gate import NO_CONSENT, TURNED_OFF, GateStage, compile_gate, may_say_where
+from trunkline.spec import discards
+from trunkline.spec.delivery_codes import DELIVERY_CODES
 from trunkline.spec.discards import Discard
 from trunkline.spec.filters import Filter
 from trunkline.workspace.model import Destination
@@ -53,6 +55,12 @@ REFUSED = {"consent": {"categoryPreferences": {"ad": False}}}
 )
 def test_consent_comes_before_integrations_and_these_before_filters(event: dict[str, Any], reason: str | None) -> None:
     assert reason_of(gate(DROP, categories=("ad",)), event) == reason
+
+
+def test_every_reason_has_a_text_of_its_own() -> None:
+    reasons = {value for name, value in vars(discards).items() if name.isupper() and isinstance(value, str)}
+    assert len(reasons) >= 5
+    assert reasons <= set(DELIVERY_CODES)
 
 
 def test_discards_are_the_same_object_each_time() -> None:

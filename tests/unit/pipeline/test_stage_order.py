@@ -3,23 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.unit.delivery.lane_world import ScriptedSender, World, snapshot_of
+from tests.unit.delivery.lane_world import World, snapshot_of
 from trunkline.dedupe import DedupeIndex
-from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Sender
+from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome
 from trunkline.log.base import Record
-from trunkline.log.records import RECORD_VERSION, Envelope, IngestedChunk, LoggedEvent, Rejection, encode_chunk
+from trunkline.log.records import (
+    RECORD_VERSION,
+    AcceptedEvent,
+    Envelope,
+    IngestedChunk,
+    LoggedEvent,
+    Rejection,
+    encode_chunk,
+)
 from trunkline.pipeline.stages import STAGES, Scope, source_stages
 from trunkline.runtime.source_stage import SourceStage
+from trunkline.spec.discards import (
+    FILTERED_BY_END_USER_CONSENT,
+    FILTERED_BY_INTEGRATIONS_OBJECT,
+    FILTERED_BY_RULES,
+)
+from trunkline.spec.filters import Filter
+from trunkline.workspace.model import Snapshot
 
 
 def event(message_id: str) -> LoggedEvent:
     return LoggedEvent(message_id, "track", "E", b'{"messageId":"' + message_id.encode() + b'"}')
+
+
+class BatchWorld(World):
+    """A lane whose batches are of three, which are remembered, and events with bodies."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda destination, message_id, before: DELIVERED_OUTCOME, batches={"hook": BatchRules(3)})
+        self.sent: list[list[str]] = []
+
+    async def request(self, destination: str, message_ids: list[str]) -> list[Outcome]:
+        self.sent.append(message_ids)
+        return await super().request(destination, message_ids)
+
+    def append_bodies(self, *bodies: bytes) -> None:
+        self.append_events(
+            [
+                AcceptedEvent("web", 0, fields["messageId"], fields["type"], fields.get("event", ""), body)
+                for body in bodies
+                for fields in [json.loads(body)]
+            ]
+        )
+
+
+def filtered(*filters: Filter) -> Snapshot:
+    plain = snapshot_of({"hook": ["web"]})
+    hook = dataclasses.replace(plain.destinations["hook"], filters=filters, consent_categories=("ads",))
+    return dataclasses.replace(plain, destinations={"hook": hook})
 
 
 class Stage:
@@ -50,8 +94,8 @@ def a_rejected_event_claims_no_message_id(directory: Path) -> None:
     stage.index.close()
 
 
-def a_duplicate_is_in_no_batch(directory: Path) -> None:
-    """Swapped, a batch would be formed before duplicates are known: only survivors reach a lane."""
+def a_duplicate_is_offered_to_nobody(directory: Path) -> None:
+    """Swapped, a duplicate would be counted as filtered at the destination: only survivors reach a lane."""
     stage = Stage(directory)
     chunk = IngestedChunk(RECORD_VERSION, "web", 1000, [event("m1"), event("m1"), event("m2")], [])
     again = IngestedChunk(RECORD_VERSION, "app", 2000, [event("m2"), event("m3")], [])
@@ -62,35 +106,64 @@ def a_duplicate_is_in_no_batch(directory: Path) -> None:
     stage.index.close()
 
 
-def what_is_sent_together_is_settled_before(directory: Path) -> None:
-    """Swapped, each event would be a request of its own: a sender is handed whole batches, and nothing twice."""
-    requests: list[list[str]] = []
-
-    class Batches(ScriptedSender):
-        batch = BatchRules(events=3)
-
-        async def send(self, events: Sequence[OutgoingEvent]) -> Sequence[Outcome]:
-            requests.append([event.message_id for event in events])
-            return await super().send(events)
-
-    class BatchWorld(World):
-        def _sender(self, slug: str) -> Sender:
-            return Batches(self, slug)
+def consent_is_asked_before_filters(directory: Path) -> None:
+    """Swapped, the reason of an event that both refuse would be the filter's."""
+    drop = Filter(condition='event = "E"', action="drop")
+    world = BatchWorld()
 
     async def test() -> None:
-        world = BatchWorld(lambda destination, message_id, before: DELIVERED_OUTCOME)
+        world.activate(filtered(drop))
+        world.append_bodies(
+            b'{"messageId":"m0","type":"track","event":"E","context":{"consent":{"categoryPreferences":{"ads":false}}}}',
+            b'{"messageId":"m1","type":"track","event":"E","integrations":{"hook":false}}',
+            b'{"messageId":"m2","type":"track","event":"E"}',
+        )
+        await world.settle()
+        await world.close()
+
+    asyncio.run(test())
+    books = {key.reason: count for key, count in world.store.read().lane_books.items()}
+    assert books == {FILTERED_BY_END_USER_CONSENT: 1, FILTERED_BY_INTEGRATIONS_OBJECT: 1, FILTERED_BY_RULES: 1}
+
+
+def a_batch_holds_what_filters_let_through(directory: Path) -> None:
+    """Swapped, batches would be formed of events that are dropped afterwards, and be sent half empty."""
+    world = BatchWorld()
+
+    async def test() -> None:
+        world.activate(filtered(Filter(condition='event = "Odd"', action="drop")))
+        world.append_bodies(
+            *(
+                b'{"messageId":"m%d","type":"track","event":"%s"}' % (number, b"Odd" if number % 2 else b"Even")
+                for number in range(12)
+            )
+        )
+        await world.settle()
+        await world.close()
+
+    asyncio.run(test())
+    assert world.sent == [["m0", "m2", "m4"], ["m6", "m8", "m10"]]
+
+
+def what_is_sent_together_is_settled_before(directory: Path) -> None:
+    """Swapped, each event would be a request of its own: a sender is handed whole batches, and nothing twice."""
+    world = BatchWorld()
+
+    async def test() -> None:
         world.activate(snapshot_of({"hook": ["web"]}))
         world.append(*(("web", f"m{number}") for number in range(7)))
         await world.settle()
         await world.close()
 
     asyncio.run(test())
-    assert requests == [["m0", "m1", "m2"], ["m3", "m4", "m5"], ["m6"]]
+    assert world.sent == [["m0", "m1", "m2"], ["m3", "m4", "m5"], ["m6"]]
 
 
 ORDER: dict[tuple[str, str], Callable[[Path], None]] = {
     ("ingest", "dedupe"): a_rejected_event_claims_no_message_id,
-    ("dedupe", "batch"): a_duplicate_is_in_no_batch,
+    ("dedupe", "choice"): a_duplicate_is_offered_to_nobody,
+    ("choice", "filters"): consent_is_asked_before_filters,
+    ("filters", "batch"): a_batch_holds_what_filters_let_through,
     ("batch", "send"): what_is_sent_together_is_settled_before,
 }
 

@@ -22,7 +22,18 @@ NOTHING_REFUSED: Final[Refused] = {}
 _BROKEN: Final = Discard(INVALID_FILTER, "a stage failed on the event")
 
 _log = structlog.get_logger(__name__)
-decode_event: Final = msgspec.json.Decoder(dict).decode
+_decode: Final = msgspec.json.Decoder(dict).decode
+_UNREADABLE: Final[Mapping[str, object]] = {}
+"""This very object: an event that cannot be decoded, which ingest lets nobody send. It goes nowhere unjudged."""
+
+
+def decode_event(body: bytes) -> Mapping[str, object]:
+    """Never raises."""
+    try:
+        return _decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        _log.error("event.not_decoded", error=str(error))
+        return _UNREADABLE
 
 
 def judge(event: AcceptedEvent, stage: GateStage) -> AcceptedEvent | Discard:
@@ -34,6 +45,8 @@ def judge(event: AcceptedEvent, stage: GateStage) -> AcceptedEvent | Discard:
 
 def judge_decoded(event: AcceptedEvent, decoded: Mapping[str, object], stage: GateStage) -> AcceptedEvent | Discard:
     """As :func:`judge`, for an event that has been decoded for another destination already."""
+    if decoded is _UNREADABLE:
+        return _BROKEN
     try:
         verdict = stage.passes(decoded, event.body)
     except Exception as error:  # noqa: BLE001 - a stage's bug must not end the worker; nothing passes it unseen

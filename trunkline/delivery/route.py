@@ -16,8 +16,7 @@ from trunkline.delivery.feed import Taken
 from trunkline.delivery.judgement import NOTHING_REFUSED, Kind, Refused, decode_event, judge_decoded
 from trunkline.delivery.lane import Lane
 from trunkline.log.records import AcceptedEvent
-from trunkline.pipeline.gate import GateStage
-from trunkline.pipeline.integrations import may_say_something
+from trunkline.pipeline.gate import GateStage, may_say_where
 from trunkline.spec.discards import FILTERED_BY_RULES, Discard
 
 Split = tuple[Lane, Taken, Refused]
@@ -65,7 +64,7 @@ class SourceRoute:
         counted without them."""
         decoded: dict[int, Mapping[str, Any]] = {}
         if self._open:
-            speaking = [number for number, (_, event) in enumerate(taken) if may_say_something(event.body)]
+            speaking = [number for number, (_, event) in enumerate(taken) if may_say_where(event.body)]
             if not speaking:
                 for target in self._open:
                     yield target.lane, taken, NOTHING_REFUSED

@@ -14,7 +14,7 @@ from typing import Any, Final
 from trunkline.fql import functions
 from trunkline.fql.dialects import Conditions, Dialect
 from trunkline.fql.glob import compile_glob
-from trunkline.fql.paths import Event, Getter, Predicate, getter_of, index_of, orders_against
+from trunkline.fql.paths import Event, Getter, Predicate, equals_text, getter_of, orders_against
 from trunkline.fql.tree import All, And, Call, Comparison, ListLiteral, Literal, Node, Not, Or, Path, Query, Scalar
 from trunkline.fql.triggers import FIELDS, compile_condition, constant_text
 from trunkline.fql.values import equal, is_number, is_scalar, scalars_equal
@@ -74,7 +74,11 @@ class _Compiler:
         if len(others) == 1 and (second := self._field_test(others[0])):
             other_key, other_text = second
             return lambda event: event.get(key) == text and event.get(other_key) == other_text
-        rest = self.truth(others[0]) if len(others) == 1 else _every([self.truth(operand) for operand in others])
+        tests = [self.truth(operand) for operand in others]
+        if len(tests) == 2:
+            two, three = tests
+            return lambda event: event.get(key) == text and two(event) and three(event)
+        rest = tests[0] if len(tests) == 1 else _every(tests)
         return lambda event: event.get(key) == text and rest(event)
 
     def _disjunction(self, operands: Sequence[Node]) -> Predicate:
@@ -221,26 +225,6 @@ def _any(operands: Sequence[Predicate]) -> Predicate:
         return False
 
     return any_of
-
-
-def equals_text(steps: tuple[str, ...], text: str) -> Predicate:
-    """Whether the value at a path is this very string; nothing but a string equals one, so there is no more to ask."""
-    if len(steps) == 1:
-        (only,) = steps
-        return lambda event: event.get(only) == text
-    if len(steps) == 2 and index_of(steps[1]) is None:
-        first, second = steps
-
-        def two(event: Event) -> bool:
-            inner = event.get(first)
-            if type(inner) is not dict:
-                return False
-            value: object = inner.get(second)
-            return value == text
-
-        return two
-    get = getter_of(steps, None)
-    return lambda event: get(event) == text
 
 
 def _equals_constant(get: Getter, constant: Scalar) -> Predicate:

@@ -90,3 +90,23 @@ def orders_against(get: Getter, order: Callable[[Any, Any], bool], bound: float)
         return (kind is int or kind is float) and order(value, bound)
 
     return compare
+
+
+def equals_text(steps: tuple[str, ...], text: str) -> Predicate:
+    """Whether the value at a path is this very string; nothing but a string equals one, so there is no more to ask."""
+    if len(steps) == 1:
+        (only,) = steps
+        return lambda event: event.get(only) == text
+    if len(steps) == 2 and index_of(steps[1]) is None:
+        first, second = steps
+
+        def two(event: Event) -> bool:
+            inner = event.get(first)
+            if type(inner) is not dict:
+                return False
+            value: object = inner.get(second)
+            return value == text
+
+        return two
+    get = getter_of(steps, None)
+    return lambda event: get(event) == text

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from trunkline.fql.dialects import MISSING
 from trunkline.fql.errors import FqlUnsupportedError
-from trunkline.fql.paths import Event, Getter, Predicate, index_of, orders_against, step_into
+from trunkline.fql.paths import Event, Getter, Predicate, equals_text, index_of, orders_against, step_into
 from trunkline.fql.tree import And, Call, Comparison, Literal, Node, Not, Or, Path
 from trunkline.fql.values import is_number, js_number, js_text
 
@@ -83,7 +83,7 @@ def _check_call(call: Call, text: str) -> None:
     _check_sides(subject, argument, text)
     if isinstance(subject, Path) and subject.steps == ("type",):
         raise _unsupported(f"`{call.function}` does not look at `type`", call, text, mend='write `type = "track"`')
-    if call.function == "match" and _affix(constant_text(argument)) is None:
+    if call.function == "match" and _affix(constant_text(argument))[0] == "nowhere":
         raise _unsupported(
             "a trigger matches beginnings and ends only",
             argument,
@@ -160,6 +160,9 @@ def _comparison(sign: str, path: Path, right: Node) -> Predicate:
         return lambda event: get(event) != text
     if root in FIELDS:
         return lambda event: event.get(root) == text
+    if text:
+        _, _, below = ".".join(path.steps).partition(".")
+        return equals_text((root, *_STEP.findall(below or root)), text)
     return lambda event: get(event) == text
 
 
@@ -169,21 +172,17 @@ def _text_condition(call: Call, *, negated: bool) -> Predicate:
     get, part, wanted = _getter(subject), constant_text(argument), not negated
     if call.function == "contains":
         return lambda event: type(value := get(event)) is str and (part in value) is wanted
-    affix = _affix(part)
-    assert affix is not None
-    found = affix
-    return lambda event: type(value := get(event)) is str and found(value) is wanted
+    kind, affix = _affix(part)
+    if kind == "beginning":
+        return lambda event: type(value := get(event)) is str and value.startswith(affix) is wanted
+    return lambda event: type(value := get(event)) is str and value.endswith(affix) is wanted
 
 
-def _affix(pattern: str) -> Callable[[str], bool] | None:
-    """The test for ``text*`` or ``*text``; whatever else the text holds is literal."""
+def _affix(pattern: str) -> tuple[str, str]:
+    """What ``text*`` or ``*text`` looks for, and where; whatever else the text holds is literal."""
     if pattern.endswith("*"):
-        beginning = pattern[:-1]
-        return lambda value: value.startswith(beginning)
-    if pattern.startswith("*"):
-        end = pattern[1:]
-        return lambda value: value.endswith(end)
-    return None
+        return "beginning", pattern[:-1]
+    return ("end", pattern[1:]) if pattern.startswith("*") else ("nowhere", "")
 
 
 def _getter(path: Path) -> Getter:

@@ -118,6 +118,7 @@ class Lane:
         self._unrecorded = 0
         self._recording = 0
         self._awaits_record = False
+        self._bulk_needs = 1
         self._held_by: set[str] = set()
         self._circuit = CircuitTime(gate.breaker, clock)
         self._deleted = False
@@ -178,11 +179,13 @@ class Lane:
             return
         if refused:
             self._ledger.refused_many(refused)
-            self._change()
         if taken:
             self._take(taken, position if refused else None)
             self.wake()
+        elif refused and not self._window:
+            self._on_change(self)  # counts only: the lane's state is what it was
         elif refused:
+            self._change()
             self._window.settle(place_of(position, 0), place_of(position, MAX_SURVIVORS - 1))
 
     def judge_by(self, stage_of: Callable[[str], GateStage]) -> None:
@@ -267,22 +270,26 @@ class Lane:
         feed = self.feed
         if self._next_slice is not None or feed.is_waiting or not self._queue.wants_more:
             return
-        if self._bulk.takes and not self._bulk.can_take(1):
+        if self._bulk.takes and not self._bulk.can_take(self._bulk_needs):
             return
         before = feed.behind
         try:
             for taken in feed.read():
                 if taken and self._bulk.takes and isinstance(feed, LogFeed) and not self._bulk.can_take(len(taken)):
                     feed.give_back(taken[0][0])
+                    self._bulk_needs = len(taken)  # not to be read again before there is room for it
                     break
+                self._bulk_needs = 1
                 self._take_read(taken)
         except (LogError, RecordError) as error:
             _log.error("lane.cannot_read", lane=self.key, error=str(error), again_in_s=READ_AGAIN_S)
             self._next_slice = asyncio.get_running_loop().call_later(READ_AGAIN_S, self._go_on)
+            self._change()
         else:
             if feed.behind is not None and feed.behind != before and not self._queue:
                 self._next_slice = asyncio.get_running_loop().call_soon(self._go_on)
-        self._change()
+            if feed.behind != before:
+                self._change()
 
     def _go_on(self) -> None:
         self._next_slice = None
@@ -508,9 +515,14 @@ class Lane:
 
     def collect(self, changes: Changes) -> None:
         """Add what has changed since the last call to a commit. Takes the lane's state as it is at this moment."""
-        self._changed = False
         if self._deleted:
             return
+        self._ledger.collect(changes)
+        if self._changed or self._flights or self._unrecorded:
+            self._changed = False
+            self._collect_state(changes)
+
+    def _collect_state(self, changes: Changes) -> None:
         now_s = self._clock.monotonic_s()
         for flight in self._flights:
             if flight.is_long(now_s):

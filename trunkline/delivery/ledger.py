@@ -262,27 +262,39 @@ class Ledger:
     # -- the commit ----------------------------------------------------------------------------------------------
 
     def collect(self, changes: Changes) -> None:
-        """Hand over everything since the last call."""
+        """Hand over everything since the last call. With a thousand lanes a commit this counts: what is empty costs
+        nothing."""
         minute = self._clock.now_ms() // 60_000
-        for kind, counts in self._delivered.items():
-            self._add(changes, minute, kind, DELIVERED, "", counts)
-        for (kind, outcome, reason), counts in self._others.items():
-            self._add(changes, minute, kind, outcome, reason, counts)
-        for (source, bucket), count in self._latencies.items():
-            latency = LatencyKey(minute, self.lane, source, bucket)
-            changes.latencies[latency] = changes.latencies.get(latency, 0) + count
-        for (source, received_minute, reason), count in self._losses.items():
-            loss = LossKey(self.lane, source, received_minute, reason)
-            changes.losses[loss] = changes.losses.get(loss, 0) + count
-        changes.attempts += self._attempts
-        changes.samples += self._samples
-        changes.rows.update(self._row_changes)
-        self._delivered, self._others, self._latencies, self._losses = {}, {}, {}, {}
-        self._attempts, self._samples, self._row_changes = [], [], {}
+        if self._delivered:
+            for kind, counts in self._delivered.items():
+                self._add(changes, minute, kind, DELIVERED, "", counts)
+            self._delivered = {}
+            for (source, bucket), count in self._latencies.items():
+                latency = LatencyKey(minute, self.lane, source, bucket)
+                changes.latencies[latency] = changes.latencies.get(latency, 0) + count
+            self._latencies = {}
+        if self._others:
+            for (kind, outcome, reason), counts in self._others.items():
+                self._add(changes, minute, kind, outcome, reason, counts)
+            self._others = {}
+        if self._losses:
+            for (source, received_minute, reason), count in self._losses.items():
+                loss = LossKey(self.lane, source, received_minute, reason)
+                changes.losses[loss] = changes.losses.get(loss, 0) + count
+            self._losses = {}
+        if self._attempts:
+            changes.attempts += self._attempts
+            self._attempts = []
+        if self._samples:
+            changes.samples += self._samples
+            self._samples = []
+        if self._row_changes:
+            changes.rows.update(self._row_changes)
+            self._row_changes = {}
 
     def _add(self, changes: Changes, minute: int, kind: Kind, outcome: str, reason: str, counts: RecordCounts) -> None:
-        source = kind[0]
-        key = RecordKey(minute, self.lane, source, "", *kind[1:], outcome, reason)
+        source, event_type, name, app_version = kind
+        key = RecordKey(minute, self.lane, source, "", event_type, name, app_version, outcome, reason)
         known = changes.record.get(key)
         if known is None:
             changes.record[key] = counts

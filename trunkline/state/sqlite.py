@@ -176,14 +176,13 @@ class SqliteStateStore:
                 _UPSERT_LANE_BOOK,
                 [(k.destination, k.source, k.outcome, k.reason, n) for k, n in changes.lane_books.items()],
             )
-        for (destination, partition), lane in changes.lanes.items():
-            if lane is None:
-                db.execute("DELETE FROM lanes WHERE destination=? AND partition=?", (destination, partition))
-            else:
-                db.execute(
-                    "INSERT OR REPLACE INTO lanes VALUES (?,?,?,?)",
-                    (destination, partition, lane.mark, json.dumps(lane.settled)),
-                )
+        if changes.lanes:
+            gone = [key for key, lane in changes.lanes.items() if lane is None]
+            kept = [
+                (*key, lane.mark, json.dumps(lane.settled)) for key, lane in changes.lanes.items() if lane is not None
+            ]
+            db.executemany("DELETE FROM lanes WHERE destination=? AND partition=?", gone)
+            db.executemany("INSERT OR REPLACE INTO lanes VALUES (?,?,?,?)", kept)
         if changes.rows:
             self._write_rows(changes.rows)
         for interval in changes.opened:

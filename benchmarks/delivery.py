@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from benchmarks import backlog, bad_neighbour, batches, many_destinations, replay
+from benchmarks import backlog, bad_neighbour, batches, many_destinations, replay, routes
 from benchmarks.support import HEADER
 
 
@@ -16,6 +16,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n\n{HEADER}", flush=True)
     print(many_destinations.throughput(quick=quick), flush=True)
     print(many_destinations.routing(quick=quick), flush=True)
+    print(routes.row(), flush=True)
     print(bad_neighbour.latency(quick=quick), flush=True)
     print(batches.throughput(quick=quick), flush=True)
     for row in backlog.drain(quick=quick):

@@ -1,6 +1,6 @@
-"""What a destination costs that does not want an event: one source, 1,000 destinations whose filters let one event in
-1,000 through. In one process: the dispatcher, its lanes and the commit to a real state store; what is sent is delivered
-at once."""
+"""What a destination costs that does not want an event: one source, 1,000 destinations each of which wants one event by
+name, and events that none wants (what a taken event costs is measured elsewhere). In one process: the dispatcher, its
+lanes and the commit to a real state store."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ from trunkline.workspace.model import Destination, Snapshot, Source
 DESTINATIONS = 1_000
 ENVELOPES = 100
 EVENTS = 100
-ENVELOPES_A_COMMIT = 2
-"""At 10,000 events a second, a commit every 20 ms finds so many envelopes of 100 events."""
+ENVELOPES_A_COMMIT = 10
+"""With so many lanes a commit comes every 0.2 s, so at 5,000 events a second it finds 10 envelopes of 100 events."""
 
 
 def workspace(destinations: int) -> Snapshot:
-    """One destination alone takes everything: what is sent is then the same."""
     return Snapshot(
         "v",
         "acme",
@@ -52,7 +51,7 @@ def workspace(destinations: int) -> Snapshot:
                 ("web",),
                 True,
                 {},
-                filters=(Filter(f'event = "E{number}"', ONLY_SEND),) if destinations > 1 else (),
+                filters=(Filter(f'event = "E{number}"', ONLY_SEND),),
             )
             for number in range(destinations)
         },
@@ -62,7 +61,7 @@ def workspace(destinations: int) -> Snapshot:
 def envelope(random: Random, position: int) -> PlacedEnvelope:
     events = []
     for number in range(EVENTS):
-        name = f"E{random.randrange(DESTINATIONS)}"
+        name = f"E{DESTINATIONS + random.randrange(DESTINATIONS)}"
         message_id = f"m{position}-{number}"
         body = f'{{"messageId":"{message_id}","type":"track","event":"{name}","properties":{{"a":"{"x" * 800}"}}}}'
         events.append(AcceptedEvent("web", 0, message_id, "track", name, body.encode()))
@@ -121,15 +120,12 @@ async def cpu_s(directory: Path, destinations: int) -> float:
     began_s = time.process_time()
     for number, one in enumerate(placed):
         dispatcher.dispatch(one)
-        for _ in range(5):
-            await asyncio.sleep(0)  # what was taken is sent
         if number % ENVELOPES_A_COMMIT == 0:
             changes = Changes()
-            for lane in touched:
-                lane.collect(changes)
+            recorded = [lane for lane in touched if lane.collect(changes)]
             touched.clear()
             store.commit(changes)
-            for lane in dispatcher.lanes.values():
+            for lane in recorded:
                 lane.recorded()
     used_s = time.process_time() - began_s
     store.close()
@@ -148,9 +144,7 @@ def row() -> Row:
         "—",
         None,
         "0.1 µs (aim 0.01)",
-        [
-            f"{(many - one) / ENVELOPES / EVENTS * 1e6:.0f} µs an event for all {DESTINATIONS:,} together, commits included"
-        ],
+        [f"{(many - one) / ENVELOPES / EVENTS * 1e6:.0f} µs an event for all together, commits included"],
     )
 
 

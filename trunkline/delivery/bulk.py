@@ -116,6 +116,8 @@ class BulkLine:
         self._open_sender = open_sender
         self._on_change = on_change
         self._wake_in = wake_in
+        self.in_use = False
+        """Whether there has ever been a bulk batch, or may be one: most lanes need not look further."""
         self._rules: BulkRules | None = None
         self._policy = RetryPolicy()
         self._open: _Filling | None = None
@@ -150,6 +152,7 @@ class BulkLine:
         """Settings that changed; batches that are closed stay as they are."""
         if rules != self._rules:
             self._streaming_because = ""
+        self.in_use = self.in_use or rules is not None
         self._rules = rules
         self._policy = policy
         if rules is None and self._open is not None:
@@ -222,6 +225,7 @@ class BulkLine:
     def restore(self, rows: Iterable[BulkRow]) -> None:
         """Go on with the batches of an earlier run; files that belong to none are removed."""
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
+        self.in_use = True
         for row in sorted(rows, key=lambda row: row.place):
             if row.open:
                 self._open = _Filling.of(row, now_s - max(0, now_ms - row.opened_at_ms) / 1000)

@@ -175,7 +175,7 @@ class Dispatcher:
         self.position = placed.next_position
         if len(by_source) == 1:
             [(source, taken)] = by_source.items()
-            for lane, own, refused in routes[source].split(taken):
+            for lane, own, refused in routes[source].split(taken, position):
                 lane.offer(position, own, refused)
         elif by_source:
             self._dispatch_mixed(position, by_source)

@@ -18,6 +18,9 @@ Kind = tuple[str, str, str, str]
 Refused = Mapping[tuple[Kind, str], int]
 """How many events of a kind were refused for a reason."""
 
+RefusedKey = tuple[Kind, str, str]
+"""Kind, outcome and reason, as the ledger counts them."""
+
 NOTHING_REFUSED: Final[Refused] = {}
 _BROKEN: Final = Discard(INVALID_FILTER, "a stage failed on the event")
 

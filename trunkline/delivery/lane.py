@@ -25,7 +25,7 @@ from trunkline.delivery.circuit_time import CircuitTime
 from trunkline.delivery.complaints import Complaints
 from trunkline.delivery.feed import Feed, LogFeed, Taken
 from trunkline.delivery.gate import Gate
-from trunkline.delivery.judgement import NOTHING_REFUSED, Refused, judge
+from trunkline.delivery.judgement import NOTHING_REFUSED, Refused, RefusedKey, judge
 from trunkline.delivery.ledger import Ledger
 from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
@@ -182,11 +182,20 @@ class Lane:
         if taken:
             self._take(taken, position if refused else None)
             self.wake()
-        elif refused and not self._window:
-            self._on_change(self)  # counts only: the lane's state is what it was
         elif refused:
             self._change()
             self._window.settle(place_of(position, 0), place_of(position, MAX_SURVIVORS - 1))
+
+    def pass_over(self, position: int, reason: RefusedKey, events: int) -> None:
+        """As :meth:`offer` with nothing to take, ``events`` refused for one reason: with a thousand lanes it counts."""
+        if self.feed.behind is not None:
+            return
+        self._ledger.refused_as(reason, events)
+        if not self._window:
+            self._on_change(self)  # counts only: the lane's state is what it was
+            return
+        self._window.settle(place_of(position, 0), place_of(position, MAX_SURVIVORS - 1))
+        self._change()
 
     def judge_by(self, stage_of: Callable[[str], GateStage]) -> None:
         """What the lane reads by itself passes these stages, by source. What it is offered has passed them."""
@@ -200,7 +209,7 @@ class Lane:
     def _take(self, taken: Taken, among: int | None = None) -> None:
         """``among``: the position of an envelope of which all other events of the lane are settled."""
         in_bulk = self._bulk.takes
-        if not in_bulk:
+        if self._bulk.in_use and not in_bulk:
             self._bulk.count(len(taken), behind=self.feed.behind is not None)
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         is_behind = self.feed.behind is not None
@@ -312,7 +321,8 @@ class Lane:
             return
         if self.feed.behind is not None:
             self._refill()
-        self._bulk.step()
+        if self._bulk.in_use:
+            self._bulk.step()
         self._spawn()
 
     def _spawn(self) -> None:
@@ -513,14 +523,18 @@ class Lane:
             self._changed = True
             self._on_change(self)
 
-    def collect(self, changes: Changes) -> None:
-        """Add what has changed since the last call to a commit. Takes the lane's state as it is at this moment."""
-        if self._deleted:
-            return
+    def collect(self, changes: Changes) -> bool:
+        """Add what has changed since the last call to a commit. Takes the lane's state as it is at this moment. False
+        if only counts have changed: then :meth:`recorded` need not be called."""
+        if self._deleted and not self._changed:
+            return False
         self._ledger.collect(changes)
-        if self._changed or self._flights or self._unrecorded:
-            self._changed = False
+        if not (self._changed or self._flights or self._unrecorded):
+            return False
+        self._changed = False
+        if not self._deleted:
             self._collect_state(changes)
+        return True
 
     def _collect_state(self, changes: Changes) -> None:
         now_s = self._clock.monotonic_s()
@@ -530,7 +544,8 @@ class Lane:
                     if not item.has_row:
                         self._ledger.put_row(item, "attempt under way", 0)
         self._ledger.collect(changes)
-        self._bulk.collect(changes)
+        if self._bulk.in_use:
+            self._bulk.collect(changes)
         self._recording += self._unrecorded
         self._unrecorded = 0
         self._window.drop_settled()
@@ -541,10 +556,12 @@ class Lane:
 
     def recorded(self) -> None:
         """What was collected is on disk."""
-        waited = self._awaits_record or not self._bulk.is_empty
+        waited = self._awaits_record
         self._awaits_record = False
         self._recording = 0
-        self._bulk.recorded()
+        if self._bulk.in_use:
+            waited = waited or not self._bulk.is_empty
+            self._bulk.recorded()
         if waited:
             self.wake()
 
@@ -625,6 +642,7 @@ class Lane:
         self._queue.close()
         for task in self._senders:
             task.cancel()
+        self._changed = True
         self._on_change(self)  # recorded() removes the files of bulk batches
 
     async def drain(self, timeout_s: float) -> None:

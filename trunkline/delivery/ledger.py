@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trunkline.clock import Clock
-from trunkline.delivery.judgement import Kind, Refused
+from trunkline.delivery.judgement import Kind, Refused, RefusedKey
 from trunkline.delivery.window import LaneEvent
 from trunkline.destinations.kit import Exchange, Outcome, OutgoingEvent, Result
 from trunkline.log.records import AcceptedEvent
@@ -118,11 +118,13 @@ class Ledger:
     def refused_many(self, refused: Refused) -> None:
         """Events that are not for this destination."""
         for (kind, reason), count in refused.items():
-            key = (kind, FILTERED_AT_DESTINATION, reason)
-            counts = self._others.get(key)
-            if counts is None:
-                counts = self._others[key] = RecordCounts()
-            counts.events += count
+            self.refused_as((kind, FILTERED_AT_DESTINATION, reason), count)
+
+    def refused_as(self, key: RefusedKey, count: int) -> None:
+        counts = self._others.get(key)
+        if counts is None:
+            counts = self._others[key] = RecordCounts()
+        counts.events += count
 
     def cancelled(self, source: str, count: int, reason: str) -> None:
         """Events that were pending when the destination was deleted, or the replay cancelled."""

@@ -18,6 +18,7 @@ from trunkline.delivery.lane import Lane
 from trunkline.log.records import AcceptedEvent
 from trunkline.pipeline.gate import GateStage, may_say_where
 from trunkline.spec.discards import FILTERED_BY_RULES, Discard
+from trunkline.spec.outcomes import FILTERED_AT_DESTINATION
 
 Split = tuple[Lane, Taken, Refused]
 
@@ -59,9 +60,13 @@ class SourceRoute:
                 self._always.append(number)
         self._rest: Final[Kind] = (source, "", "", "")
 
-    def split(self, taken: Taken) -> Iterator[Split]:
+    def split(self, taken: Taken, alone_at: int | None = None) -> Iterator[Split]:
         """For each lane the events that it takes, and how many it does not. Filtered by type or name alone, an event is
-        counted without them."""
+        counted without them.
+
+        ``alone_at``: these are all events of the envelope at this position; lanes that none of them can concern are
+        then told here, and not among what is returned.
+        """
         decoded: dict[int, Mapping[str, Any]] = {}
         if self._open:
             speaking = [number for number, (_, event) in enumerate(taken) if may_say_where(event.body)]
@@ -73,7 +78,7 @@ class SourceRoute:
                     decoded[number] = decode_event(taken[number][1].body)
                 yield from self._judge_speaking(taken, speaking, decoded)
         if self._choosy:
-            yield from self._judge_choosy(taken, decoded)
+            yield from self._judge_choosy(taken, decoded, alone_at)
 
     def _judge_speaking(
         self, taken: Taken, speaking: Sequence[int], decoded: Mapping[int, Mapping[str, Any]]
@@ -92,7 +97,9 @@ class SourceRoute:
             else:
                 yield target.lane, taken, NOTHING_REFUSED
 
-    def _judge_choosy(self, taken: Taken, decoded: dict[int, Mapping[str, Any]]) -> Iterator[Split]:
+    def _judge_choosy(
+        self, taken: Taken, decoded: dict[int, Mapping[str, Any]], alone_at: int | None
+    ) -> Iterator[Split]:
         kept: dict[int, list[tuple[int, AcceptedEvent]]] = {}
         refused: dict[int, dict[tuple[Kind, str], int]] = {}
         looked_at: dict[int, int] = {}
@@ -109,10 +116,14 @@ class SourceRoute:
                 else:
                     kept.setdefault(candidate, []).append((place, verdict))
         everything: Refused = {(self._rest, FILTERED_BY_RULES): len(taken)}
+        reason, events = (self._rest, FILTERED_AT_DESTINATION, FILTERED_BY_RULES), len(taken)
         for candidate, target in enumerate(self._choosy):
             looked = looked_at.get(candidate)
             if looked is None:
-                yield target.lane, (), everything
+                if alone_at is not None:
+                    target.lane.pass_over(alone_at, reason, events)
+                else:
+                    yield target.lane, (), everything
                 continue
             counts = refused.get(candidate, {})
             if looked < len(taken):

@@ -14,6 +14,11 @@ from trunkline.delivery.lane import Lane
 from trunkline.state.base import Changes, StateError, StateStore
 
 COMMIT_INTERVAL_S: Final = 0.02
+MANY_LANES: Final = 100
+A_LANE_MORE_S: Final = 0.0002
+MANY_LANES_S: Final = 0.2
+"""Commits that many lanes have a part in cost by the lane, so they come less often. What a kill can make come twice is
+bounded by the lane's own cap, not by time."""
 STALL_S: Final = 0.25
 """While a commit takes longer than this, nothing is sent: it bounds what a kill can make come twice."""
 WATCH_INTERVAL_S: Final = 0.5
@@ -45,6 +50,7 @@ class StateWriter:
         self._stopping = False
         self._abandoned = False
         self._stalled = False
+        self._many_lanes_s = 0.0
         self.changes = Changes()
 
     def touch(self, lane: Lane) -> None:
@@ -61,7 +67,7 @@ class StateWriter:
         be heard of, or what it could not write would be forgotten."""
         while not self._stopping:
             await self._wanted.wait()
-            await asyncio.sleep(COMMIT_INTERVAL_S)
+            await asyncio.sleep(COMMIT_INTERVAL_S + self._many_lanes_s)
             self._wanted.clear()
             if not await self.commit():
                 await asyncio.sleep(RETRY_INTERVAL_S)
@@ -102,13 +108,16 @@ class StateWriter:
         """Everything up to this moment, taken without yielding to the loop: one consistent state. And whose it is."""
         changes, self.changes = self.changes, Changes()
         lanes, self._lanes = self._lanes, set()
+        recorded = []
         for lane in lanes:
-            lane.collect(changes)
-            if lane.watching:
-                self._lanes.add(lane)
+            if lane.collect(changes):
+                recorded.append(lane)
+                if lane.watching:
+                    self._lanes.add(lane)
+        self._many_lanes_s = min(MANY_LANES_S, max(0, len(lanes) - MANY_LANES) * A_LANE_MORE_S)
         if self._lanes:
             asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._wanted.set)
-        return changes, list(lanes)
+        return changes, recorded
 
     async def _write(self, changes: Changes, lanes: list[Lane]) -> bool:
         if changes.empty:

@@ -132,7 +132,7 @@ class Dispatcher:
                 self._definitions[slug] = destination
             self._feeds[slug].set_intervals(by_destination.get(slug, ()))
             # Before it is released: what it reads must not pass unjudged.
-            lane.judge_by(self._stages[slug])
+            lane.intake.judge_by(self._stages[slug])
             if destination.enabled:
                 lane.release(DISABLED)
             else:
@@ -176,7 +176,7 @@ class Dispatcher:
         if len(by_source) == 1:
             [(source, taken)] = by_source.items()
             for lane, own, refused in routes[source].split(taken, position):
-                lane.offer(position, own, refused)
+                lane.intake.offer(position, own, refused)
         elif by_source:
             self._dispatch_mixed(position, by_source)
 
@@ -190,4 +190,4 @@ class Dispatcher:
                 counts.update(refused)  # kinds of different sources are different
         for lane, (events, counts) in by_lane.items():
             events.sort(key=lambda pair: pair[0])
-            lane.offer(position, events, counts)
+            lane.intake.offer(position, events, counts)

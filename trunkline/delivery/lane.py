@@ -23,28 +23,20 @@ from trunkline.delivery.budget import LaneShare
 from trunkline.delivery.bulk import BulkLine
 from trunkline.delivery.circuit_time import CircuitTime
 from trunkline.delivery.complaints import Complaints
-from trunkline.delivery.feed import Feed, LogFeed, Taken
+from trunkline.delivery.feed import Feed
+from trunkline.delivery.flight import Flight
 from trunkline.delivery.gate import Gate
-from trunkline.delivery.judgement import NOTHING_REFUSED, Refused, RefusedKey, judge
+from trunkline.delivery.intake import LaneIntake
 from trunkline.delivery.ledger import Ledger
 from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.sender_slot import SenderSlot
-from trunkline.delivery.waiting import WaitingEvents, held_up_s
-from trunkline.delivery.window import LaneEvent, Window
+from trunkline.delivery.waiting import WaitingEvents, event_of, held_up_s
+from trunkline.delivery.window import LaneEvent
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Result, Sender
-from trunkline.log.base import LogError
-from trunkline.log.records import AcceptedEvent, RecordError
-from trunkline.pipeline.gate import GateStage
-from trunkline.spec.discards import Discard
-from trunkline.spec.outcomes import DESTINATION_DELETED, FILTERED_AT_DESTINATION
-from trunkline.state.base import MAX_SURVIVORS, BulkRow, Changes, LaneState, RetryRow, place_of
+from trunkline.spec.outcomes import DESTINATION_DELETED
+from trunkline.state.base import BulkRow, Changes, LaneState, RetryRow
 
-ROW_AFTER_S: Final = 1.0
-ROW_AFTER_S_AN_EVENT: Final = 0.01
-"""A batch becomes rows later than a single event: they cost what they are many."""
-READ_AGAIN_S: Final = 5.0
-"""After the log could not be read."""
 UNRECORDED_REQUESTS: Final = 256
 """So many requests, and the concurrency, may have been begun since the last commit: it bounds what a kill can make
 come twice."""
@@ -62,17 +54,6 @@ class LaneSettings:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     background: bool = False
     """A replay: gives way to the live lane of its destination."""
-
-
-@dataclass(eq=False, slots=True)
-class _Flight:
-    """A request under way."""
-
-    items: list[LaneEvent]
-    started_s: float
-
-    def is_long(self, now_s: float) -> bool:
-        return now_s - self.started_s > ROW_AFTER_S + ROW_AFTER_S_AN_EVENT * (len(self.items) - 1)
 
 
 class Lane:
@@ -97,7 +78,6 @@ class Lane:
         something to commit."""
         self.key = key
         self.partition = partition
-        self.feed = feed
         self.gate = gate
         self._on_change = on_change
         self._clock = clock
@@ -105,20 +85,16 @@ class Lane:
         self._settings = settings
         self._sender = SenderSlot()
         self._queue = LaneQueue(share)
-        self._window = Window()
-        self._stage_of: Callable[[str], GateStage] | None = None
-        self._flights: set[_Flight] = set()
+        self._flights: set[Flight] = set()
         self._waiting = WaitingEvents(clock)
         self._senders: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._timer_at_s = 0.0
-        self._next_slice: asyncio.Handle | None = None
         self._persisted: LaneState | None = None
         self._changed = False
         self._unrecorded = 0
         self._recording = 0
         self._awaits_record = False
-        self._bulk_needs = 1
         self._held_by: set[str] = set()
         self._circuit = CircuitTime(gate.breaker, clock)
         self._deleted = False
@@ -134,7 +110,21 @@ class Lane:
             on_change=self._change,
             wake_in=self._wake_in,
         )
+        self.intake = LaneIntake(
+            feed,
+            self._queue,
+            self._bulk,
+            self._ledger,
+            clock,
+            on_change=self._change,
+            on_counts=lambda: on_change(self),
+            wake=self.wake,
+        )
         self._complaints = Complaints(key, clock)
+
+    @property
+    def feed(self) -> Feed:
+        return self.intake.feed
 
     def configure(self, settings: LaneSettings) -> None:
         """Use this policy from the next outcome on."""
@@ -145,8 +135,6 @@ class Lane:
         rules = None if self._settings.background else self._sender.bulk_rules
         self._bulk.configure(rules, self._settings.policy)
 
-    # -- what the lane takes -------------------------------------------------------------------------------------
-
     def restore(self, state: LaneState | None, rows: Iterable[RetryRow], bulk: Iterable[BulkRow] = ()) -> None:
         """Go on where the last commit left the lane."""
         self._persisted = state
@@ -155,154 +143,9 @@ class Lane:
         self._bulk.restore(bulk)
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
         for row in rows:
-            outgoing = OutgoingEvent(row.message_id, row.source, row.type, row.name, row.event)
-            event = LaneEvent(row.place, outgoing, row.received_at_ms, row.attempts)
-            event.first_s = now_s - max(0, now_ms - row.first_attempt_at_ms) / 1000
-            event.due_s = now_s + min((row.due_at_ms - now_ms) / 1000, self._settings.policy.window_s)
-            event.reason = row.last_error.partition(" ")[0]
-            event.settled = event.has_row = True
+            event = event_of(row, now_ms, now_s, self._settings.policy.window_s)
             self._ledger.restored(row)
             self._waiting.push(event)
-
-    def offer(self, position: int, taken: Taken, refused: Refused = NOTHING_REFUSED) -> None:
-        """Take the events of the envelope at ``position`` that come from the lane's sources, in order.
-
-        ``refused`` counts those of them that are not for this destination; all of the envelope's have been judged.
-        """
-        feed = self.feed
-        if feed.behind is not None:
-            return
-        if taken and not self._has_room_for(len(taken)):
-            feed.behind = position
-            self._change()
-            self.wake()  # an idle lane, offered more than it ever takes at once, must begin to read
-            return
-        if refused:
-            self._ledger.refused_many(refused)
-        if taken:
-            self._take(taken, position if refused else None)
-            self.wake()
-        elif refused:
-            self._change()
-            self._window.settle(place_of(position, 0), place_of(position, MAX_SURVIVORS - 1))
-
-    def pass_over(self, position: int, reason: RefusedKey, events: int) -> None:
-        """As :meth:`offer` with nothing to take, ``events`` refused for one reason: with a thousand lanes it counts."""
-        if self.feed.behind is not None:
-            return
-        self._ledger.refused_as(reason, events)
-        if not self._window:
-            self._on_change(self)  # counts only: the lane's state is what it was
-            return
-        self._window.settle(place_of(position, 0), place_of(position, MAX_SURVIVORS - 1))
-        self._change()
-
-    def judge_by(self, stage_of: Callable[[str], GateStage]) -> None:
-        """What the lane reads by itself passes these stages, by source. What it is offered has passed them."""
-        self._stage_of = stage_of
-
-    def _has_room_for(self, events: int) -> bool:
-        if self._bulk.takes:
-            return self._bulk.can_take(events)
-        return self._queue.has_room_for(events)
-
-    def _take(self, taken: Taken, among: int | None = None) -> None:
-        """``among``: the position of an envelope of which all other events of the lane are settled."""
-        in_bulk = self._bulk.takes
-        if self._bulk.in_use and not in_bulk:
-            self._bulk.count(len(taken), behind=self.feed.behind is not None)
-        now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
-        is_behind = self.feed.behind is not None
-        window, first = self._window, 0 if among is None else place_of(among, 0)
-        items: list[LaneEvent] = []
-        size_bytes = 0
-        for place, event in taken:
-            if among is not None and place > first:
-                window.settle(first, place - 1)
-            first = place + 1
-            if in_bulk:
-                # If events before these are streamed and not settled, then after a crash all above them comes again.
-                window.settle(place, place)
-                continue
-            outgoing = OutgoingEvent(
-                event.message_id, event.source, event.type, event.name, event.body, event.app_version
-            )
-            waited_s = max(0, now_ms - event.received_at_ms) / 1000 if is_behind else 0.0
-            item = LaneEvent(place, outgoing, event.received_at_ms, queued_s=now_s - waited_s)
-            window.append(item)
-            items.append(item)
-            size_bytes += len(event.body)
-        if among is not None:
-            window.settle(first, place_of(among, MAX_SURVIVORS - 1))
-        if in_bulk:
-            self._bulk.add(taken)
-        else:
-            self._queue.extend(items, size_bytes)
-        self._change()
-
-    def _take_read(self, taken: Taken) -> None:
-        """Take what the lane has read by itself, but for what is settled already or not for this destination."""
-        skip, refuses = self.feed.skip, self.feed.refuses
-        kept: list[tuple[int, AcceptedEvent]] = []
-        for place, event in taken:
-            judged: AcceptedEvent | None = event
-            if skip is not None and skip.is_settled(place):
-                judged = None
-            elif refuses is not None and (verdict := refuses(event)) is not None:
-                self._ledger.refused(event, *verdict)
-                judged = None
-            elif self._stage_of is not None:
-                judged = self._judged(event, self._stage_of(event.source))
-            if judged is not None:
-                kept.append((place, judged))
-                continue
-            if kept:
-                self._take(kept)
-                kept = []
-            self._window.settle(place, place)
-            self._change()
-        if kept:
-            self._take(kept)
-
-    def _judged(self, event: AcceptedEvent, stage: GateStage) -> AcceptedEvent | None:
-        verdict = judge(event, stage)
-        if isinstance(verdict, Discard):
-            self._ledger.refused(event, FILTERED_AT_DESTINATION, verdict.reason)
-            return None
-        return verdict
-
-    def _refill(self) -> None:
-        """While behind and there is room, read a slice of the log; rejoin when caught up.
-
-        A slice at a time, for the loop's sake: among much that is not the lane's own its next event may be far away.
-        """
-        feed = self.feed
-        if self._next_slice is not None or feed.is_waiting or not self._queue.wants_more:
-            return
-        if self._bulk.takes and not self._bulk.can_take(self._bulk_needs):
-            return
-        before = feed.behind
-        try:
-            for taken in feed.read():
-                if taken and self._bulk.takes and isinstance(feed, LogFeed) and not self._bulk.can_take(len(taken)):
-                    feed.give_back(taken[0][0])
-                    self._bulk_needs = len(taken)  # not to be read again before there is room for it
-                    break
-                self._bulk_needs = 1
-                self._take_read(taken)
-        except (LogError, RecordError) as error:
-            _log.error("lane.cannot_read", lane=self.key, error=str(error), again_in_s=READ_AGAIN_S)
-            self._next_slice = asyncio.get_running_loop().call_later(READ_AGAIN_S, self._go_on)
-            self._change()
-        else:
-            if feed.behind is not None and feed.behind != before and not self._queue:
-                self._next_slice = asyncio.get_running_loop().call_soon(self._go_on)
-            if feed.behind != before:
-                self._change()
-
-    def _go_on(self) -> None:
-        self._next_slice = None
-        self.wake()
 
     # -- when to send --------------------------------------------------------------------------------------------
 
@@ -320,7 +163,7 @@ class Lane:
         if self._held_by or self._sender.is_empty:
             return
         if self.feed.behind is not None:
-            self._refill()
+            self.intake.refill()
         if self._bulk.in_use:
             self._bulk.step()
         self._spawn()
@@ -387,7 +230,7 @@ class Lane:
         waiting = self._waiting
         is_due = self._is_due(rules)
         if not self._queue and self.feed.behind is not None:
-            self._refill()
+            self.intake.refill()
         may_take = len(self._queue) > 0 and self._ledger.has_room_for_rows and (is_due or self._is_ripe(rules))
         batch = take_batch(waiting, self._queue if may_take else None, rules) if is_due or may_take else []
         if not batch and len(waiting):
@@ -451,7 +294,7 @@ class Lane:
             item.elapsed_s = now_s - item.first_s
             assert item.outgoing is not None
             events.append(item.outgoing)
-        flight = _Flight(batch, now_s)
+        flight = Flight(batch, now_s)
         self._flights.add(flight)
         background = self._settings.background
         probe = self.gate.begin(len(batch), background)
@@ -548,8 +391,8 @@ class Lane:
             self._bulk.collect(changes)
         self._recording += self._unrecorded
         self._unrecorded = 0
-        self._window.drop_settled()
-        state = self._state()
+        self.intake.window.drop_settled()
+        state = self.intake.state()
         if state != self._persisted:
             changes.lanes[self.key, self.partition] = state
             self._persisted = state
@@ -570,24 +413,6 @@ class Lane:
         """Whether the next commit should look at the lane again although nothing has been reported: an attempt is
         under way that may need a row."""
         return any(not item.has_row for flight in self._flights for item in flight.items)
-
-    def _state(self) -> LaneState | None:
-        """The mark and what is settled above it; None when the lane follows the dispatched position."""
-        behind, skip = self.feed.behind, self.feed.skip
-        settled = self._window.settled_runs()
-        if self._window:
-            mark, above = self._window.first_place, self._window.last_place
-        elif behind is not None:
-            mark = self.feed.mark
-            if skip is not None:
-                # Nothing has been read since the restart: the mark may lie within the envelope, and must not fall.
-                mark = max(mark, skip.mark)
-            above = mark
-        else:
-            return None
-        if behind is not None and skip is not None:
-            settled += [run for run in skip.settled if run[1] > above]
-        return LaneState(self.key, self.partition, mark, tuple(settled))
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
@@ -621,7 +446,7 @@ class Lane:
         waiting = self._waiting.items()
         waiting += [item for flight in self._flights for item in flight.items if item.has_row]
         rows = list(waiting)
-        waiting += self._window.unsettled()
+        waiting += self.intake.window.unsettled()
         pending = self.feed.remaining()
         for source, count in self._bulk.cancel().items():
             pending[source] = pending.get(source, 0) + count
@@ -663,7 +488,7 @@ class Lane:
     @property
     def is_idle(self) -> bool:
         """Nothing queued, under way or waiting for a retry."""
-        return not self._queue and not self._flights and not len(self._waiting) and not self._window
+        return not self._queue and not self._flights and not len(self._waiting) and not self.intake.window
 
     @property
     def pending_in_memory(self) -> int:

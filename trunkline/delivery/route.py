@@ -121,7 +121,7 @@ class SourceRoute:
             looked = looked_at.get(candidate)
             if looked is None:
                 if alone_at is not None:
-                    target.lane.pass_over(alone_at, reason, events)
+                    target.lane.intake.pass_over(alone_at, reason, events)
                 else:
                     yield target.lane, (), everything
                 continue

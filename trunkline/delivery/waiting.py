@@ -8,6 +8,8 @@ import itertools
 from trunkline.clock import Clock
 from trunkline.delivery.circuit_time import CircuitTime
 from trunkline.delivery.window import LaneEvent
+from trunkline.destinations.kit import OutgoingEvent
+from trunkline.state.base import RetryRow
 
 
 class WaitingEvents:
@@ -60,3 +62,14 @@ def held_up_s(due_s: float, now_s: float, circuit: CircuitTime) -> float:
     rate-limited. That expires nothing."""
     late_s = now_s - due_s
     return max(0.0, late_s - circuit.since_s(due_s)) if late_s > 0 else 0.0
+
+
+def event_of(row: RetryRow, now_ms: int, now_s: float, window_s: float) -> LaneEvent:
+    """The event of a row that an earlier run has written, its times by this run's monotonic clock."""
+    outgoing = OutgoingEvent(row.message_id, row.source, row.type, row.name, row.event)
+    event = LaneEvent(row.place, outgoing, row.received_at_ms, row.attempts)
+    event.first_s = now_s - max(0, now_ms - row.first_attempt_at_ms) / 1000
+    event.due_s = now_s + min((row.due_at_ms - now_ms) / 1000, window_s)
+    event.reason = row.last_error.partition(" ")[0]
+    event.settled = event.has_row = True
+    return event

@@ -239,7 +239,7 @@ class Replays:
         replay.feed.max_event_age_s = destination.delivery.max_event_age_s
         replay.lane.configure(LaneSettings(self._dispatcher.policy_of(destination), background=True))
         replay.lane.replace_sender(self._dispatcher.sender_of(destination))
-        replay.lane.judge_by(self._dispatcher.stages_of(destination.slug))
+        replay.lane.intake.judge_by(self._dispatcher.stages_of(destination.slug))
         replay.lane.wake()
 
     def _end(self, replay: _Replay, changes: Changes, reason: str) -> None:

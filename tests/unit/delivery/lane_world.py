@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from trunkline.clock import Clock, SystemClock
 from trunkline.delivery import feed as feed_module
-from trunkline.delivery import lane as lane_module
+from trunkline.delivery import flight as flight_module
 from trunkline.delivery import ledger as ledger_module
 from trunkline.delivery import queue as queue_module
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
@@ -105,7 +105,7 @@ def tight_lanes(
     with (
         patch.object(queue_module, "QUEUE_EVENTS", queue_events),
         patch.object(ledger_module, "ROWS_CAP", rows),
-        patch.object(lane_module, "ROW_AFTER_S", row_after_s),
+        patch.object(flight_module, "ROW_AFTER_S", row_after_s),
         patch.object(feed_module, "READ_BYTES", read_bytes),
     ):
         yield

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.delivery.lane_world import RETRY, World, snapshot_of, tight_lanes
 from trunkline.clock import SystemClock
-from trunkline.delivery import lane as lane_module
+from trunkline.delivery import intake as intake_module
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import DELIVERED_OUTCOME, Outcome, Sender
 from trunkline.log.base import LogError, Record
@@ -82,7 +82,7 @@ def test_a_log_that_cannot_be_read_for_a_while_stops_nobody() -> None:
         world.activate(ONE)
         with (
             tight_lanes(queue_events=4),
-            patch.object(lane_module, "READ_AGAIN_S", 0.01),
+            patch.object(intake_module, "READ_AGAIN_S", 0.01),
             patch.object(MemoryReader, "read", sometimes),
         ):
             for number in range(30):

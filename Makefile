@@ -42,8 +42,10 @@ lint: install-dev
 types: install-dev
 	$(BIN)/mypy
 
+# Unit tests share nothing but the machine, so they run side by side; the others start servers and count on their share.
 test: lint types
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -n 2 --dist loadfile tests/unit
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/acceptance tests/contract tests/crash tests/wire
 
 bench: install-dev
 	$(BIN)/python -m benchmarks.run

@@ -108,7 +108,7 @@ def test_a_disabled_destination_keeps_what_was_queued_and_gets_nothing_of_the_ga
         for number in range(10):
             queued |= send(server, "wk_web", f"queued{number}", 10)
         wait_until(lambda: queued <= other.ids(), "the other destination gets all")
-        wait_until(lambda: hook.received.total() > 50, "attempts fail")
+        wait_until(lambda: hook.received.total() >= 20, "attempts fail until the circuit opens")
         reload_with(server, ["web"], [off, rest])
         hook.always(OK)
         gap = set()
@@ -147,9 +147,9 @@ def test_deleting_a_destination_fails_what_is_pending(sink: Sink, make_server: M
         bad = set()
         for number in range(10):
             bad |= send(server, "wk_web", f"bad{number}", 10)
-        wait_until(lambda: bad <= other.ids() and hook.received.total() > 60, "attempts fail")
+        wait_until(lambda: bad <= other.ids() and hook.received.total() >= 30, "attempts fail until the circuit opens")
         hook.always(HANG)
-        wait_until(lambda: len(hook.hanging) == 4, "attempts hang")
+        wait_until(lambda: len(hook.hanging) > 0, "a probe hangs")
         reload_with(server, ["web"], [rest])
         books = server.wait_until_drained("hook", "other")
         line = books.destinations["hook"]

@@ -142,6 +142,11 @@ class Breaker:
             self._open_for_s = self._settings.first_open_s
             self._wait_for_probe(now_s)
 
+    def hasten(self) -> None:
+        """Somebody has mended something: probe at once, if the circuit is open."""
+        self._open_for_s = self._settings.first_open_s
+        self._probe_at_s = self._clock.monotonic_s()
+
     def cancel(self, probe: bool) -> None:
         """An attempt was given up before its outcome was known. A lost probe is followed by another one soon."""
         if not probe:

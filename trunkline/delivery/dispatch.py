@@ -129,6 +129,7 @@ class Dispatcher:
                 lane.replace_sender(self._sender_factory(destination))
                 lane.configure(LaneSettings(self._defaults.policy_of(destination.delivery)))
                 lane.gate.configure(self._defaults.gate_of(destination.delivery))
+                lane.gate.breaker.hasten()  # it may be mended
                 self._definitions[slug] = destination
             self._feeds[slug].set_intervals(by_destination.get(slug, ()))
             # Before it is released: what it reads must not pass unjudged.

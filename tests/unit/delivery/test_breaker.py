@@ -352,3 +352,15 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
+
+
+def test_who_has_mended_something_need_not_wait_for_the_probe() -> None:
+    peer = Peer()
+    peer.open()
+    assert peer.breaker.wait_s() > 0
+    peer.breaker.hasten()
+    assert peer.breaker.wait_s() == 0
+    assert peer.breaker.begin(), "a probe, and only one"
+    assert peer.breaker.wait_s() > 0
+    peer.breaker.end(True, True, True)
+    assert state_of(peer.breaker) == "closed"

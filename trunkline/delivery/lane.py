@@ -31,7 +31,7 @@ from trunkline.delivery.ledger import Ledger
 from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.sender_slot import SenderSlot
-from trunkline.delivery.waiting import WaitingEvents, event_of, held_up_s
+from trunkline.delivery.waiting import ROUNDING_S, WaitingEvents, event_of, held_up_s
 from trunkline.delivery.window import LaneEvent
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Result, Sender
 from trunkline.spec.outcomes import DESTINATION_DELETED
@@ -40,9 +40,6 @@ from trunkline.state.base import BulkRow, Changes, LaneState, RetryRow
 UNRECORDED_REQUESTS: Final = 256
 """So many requests, and the concurrency, may have been begun since the last commit: it bounds what a kill can make
 come twice."""
-
-ROUNDING_S: Final = 1e-6
-"""A timer that was set for a moment finds that it has come, whatever was lost in adding."""
 
 _log = structlog.get_logger(__name__)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from typing import Final
 
 from trunkline.clock import Clock
 from trunkline.delivery.circuit_time import CircuitTime
 from trunkline.delivery.window import LaneEvent
 from trunkline.destinations.kit import OutgoingEvent
 from trunkline.state.base import RetryRow
+
+ROUNDING_S: Final = 1e-6
 
 
 class WaitingEvents:
@@ -29,7 +32,9 @@ class WaitingEvents:
 
     def wait_s(self) -> float:
         """Until the first is due; 0 or less: it is. There must be one."""
-        return self._heap[0][0] - self._clock.monotonic_s()
+        wait_s = self._heap[0][0] - self._clock.monotonic_s()
+        # A timer that was set for the moment finds that it has come, whatever was lost in adding.
+        return wait_s if wait_s > ROUNDING_S else min(wait_s, 0.0)
 
     def peek(self) -> LaneEvent:
         return self._heap[0][2]

@@ -31,9 +31,6 @@ from trunkline.replay.plan import PlanWriter, read_plan
 from trunkline.state.base import Changes, LaneKey, place_of
 from trunkline.testing.simulated_time import START_MS
 
-# A worker that is killed leaves tasks behind that nobody waits for; when they are collected is chance.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def filled(members: int = 6, events: int = 40) -> tuple[MemoryArchive, set[str]]:
     """Of two sources, in turns."""

@@ -75,10 +75,24 @@ class AcceptedEvent(msgspec.Struct, array_like=True, gc=False):
     app_version: str = ""
 
 
+class BlockedEvent(msgspec.Struct, array_like=True, gc=False):
+    """An event that the source stage discarded after dedupe. ``body`` is as it was ingested; ``protocols`` is the JSON of
+    what would have been written to ``context.protocols``, empty for nothing."""
+
+    source: str
+    received_at_ms: int
+    message_id: str
+    type: str
+    name: str
+    body: bytes
+    reason: str
+    protocols: bytes = b""
+
+
 class Delta(msgspec.Struct, array_like=True, gc=False):
     """So many events of a source, type and name ended the source stage with this outcome and reason.
 
-    ``outcome`` is ``failed_on_ingest``, ``filtered_at_source``, ``accepted`` or ``object``.
+    ``outcome`` is ``failed_on_ingest``, ``filtered_at_source``, ``accepted``, ``entered`` or ``object``.
     """
 
     source: str
@@ -110,6 +124,7 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     dedupe_times_ms: list[int]
     deltas: list[Delta]
     fence: bool = False
+    blocked: list[BlockedEvent] = []
 
     def counts(self) -> dict[str, int]:
         """Survivors by source; objects under their prefix."""

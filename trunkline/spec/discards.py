@@ -19,6 +19,27 @@ FILTERED_BY_RULES: Final = "FILTERED_BY_RULES"
 INVALID_FILTER: Final = "INVALID_FILTER"
 """A destination filter can't be read, so nothing passes (ours: Segment drops such events without a word)."""
 
+UNSUPPORTED_EVENT_TYPE: Final = "UNSUPPORTED_EVENT_TYPE"
+"""The destination does not take events of this type, or none of sources of this kind."""
+FILTERED_BY_INTEGRATION_FILTER: Final = "FILTERED_BY_INTEGRATION_FILTER"
+"""The source's schema keeps the event from the destination (ours: Segment counts it with the integrations object)."""
+
+UNPLANNED: Final = "unplanned"
+"""At the source: the tracking plan does not know the event."""
+SCHEMA_VIOLATION: Final = "schema_violation"
+UNPLANNED_AND_SCHEMA_VIOLATION: Final = "unplanned_and_schema_violation"
+COMMON_SCHEMA_VIOLATION: Final = "common_schema_violation"
+EVENT_SETTING: Final = "event_setting"
+"""At the source: its schema blocks the event."""
+TRANSFORMATION_DROP: Final = "transformation_drop"
+"""At the source or a destination: a transformation drops the event (ours)."""
+INVALID_TRANSFORMATION: Final = "invalid_transformation"
+"""A transformation can't be read, so nothing passes (ours)."""
+INVALID_PLAN: Final = "invalid_plan"
+"""The tracking plan can't be read, and it is there to block (ours)."""
+FORWARDING_LIMIT: Final = "forwarding_limit"
+"""At the source that violations are forwarded to: one step brought more of them than fit (ours)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Discard:

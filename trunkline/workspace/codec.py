@@ -17,6 +17,9 @@ import msgspec
 
 from trunkline.secrets import Secrets
 from trunkline.spec.filters import Filter
+from trunkline.spec.plans import SchemaConfiguration, TrackingPlan
+from trunkline.spec.schema_filters import SchemaFilters
+from trunkline.spec.transformations import Transformation
 from trunkline.workspace.errors import SnapshotError
 from trunkline.workspace.model import (
     DeliveryOptions,
@@ -32,12 +35,14 @@ FORMAT: Final = 1
 VERSION_LENGTH: Final = 32
 
 
-class _Source(msgspec.Struct):
+class _Source(msgspec.Struct, omit_defaults=True):
     slug: str
     name: str
     type: str
     write_keys: tuple[str, ...]
     enabled: bool
+    schema_filters: SchemaFilters | None = None
+    schema_configuration: SchemaConfiguration | None = None
 
 
 class _Delivery(msgspec.Struct, omit_defaults=True):
@@ -99,6 +104,8 @@ class _Content(msgspec.Struct, omit_defaults=True):
     destinations: list[_Destination]
     allow_private: list[str]
     egress: _Egress | None = None
+    tracking_plans: list[TrackingPlan] = []
+    transformations: tuple[Transformation, ...] = ()
 
 
 class _Reference(msgspec.Struct):
@@ -120,7 +127,15 @@ _format_decoder: Final = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 
 def _content(snapshot: Snapshot) -> _Content:
     sources = [
-        _Source(source.slug, source.name, source.type, source.write_keys, source.enabled)
+        _Source(
+            source.slug,
+            source.name,
+            source.type,
+            source.write_keys,
+            source.enabled,
+            None if source.schema_filters == SchemaFilters() else source.schema_filters,
+            source.schema_configuration,
+        )
         for source in snapshot.sources.values()
     ]
     destinations = [
@@ -144,6 +159,8 @@ def _content(snapshot: Snapshot) -> _Content:
         sorted(destinations, key=lambda destination: destination.slug),
         [str(network) for network in snapshot.egress.allow_private],
         _stored_egress(snapshot.egress),
+        sorted(snapshot.tracking_plans.values(), key=lambda plan: plan.slug),
+        snapshot.transformations,
     )
 
 
@@ -164,10 +181,12 @@ def make_snapshot(
     destinations: Iterable[Destination],
     egress: EgressRules = EgressRules(),  # noqa: B008 - frozen
     references: Iterable[Reference] = (),
+    tracking_plans: Iterable[TrackingPlan] = (),
+    transformations: Iterable[Transformation] = (),
 ) -> Snapshot:
     """A snapshot whose version is the keyed hash of its content.
 
-    The order of sources and destinations makes no difference, nor do references. The hash is keyed with a derived
+    The order of sources, destinations and plans makes no difference, nor do references. The hash is keyed with a derived
     secret, so that a version that is printed or logged can't confirm a guess at a short setting.
     """
     draft = Snapshot(
@@ -177,6 +196,8 @@ def make_snapshot(
         sources={source.slug: source for source in sources},
         destinations={destination.slug: destination for destination in destinations},
         egress=egress,
+        tracking_plans={plan.slug: plan for plan in tracking_plans},
+        transformations=tuple(transformations),
     )
     key = secrets.derive("snapshot-version")
     version = hmac.new(key, _encoder.encode(_content(draft)), hashlib.sha256).hexdigest()[:VERSION_LENGTH]
@@ -204,10 +225,24 @@ def decode_snapshot(encoded: bytes) -> Snapshot:
         version=stored.version,
         slug=content.slug,
         name=content.name,
-        sources=_by_slug(Source(s.slug, s.name, s.type, s.write_keys, s.enabled) for s in content.sources),
+        sources=_by_slug(map(_source, content.sources)),
         destinations={d.slug: _destination(d) for d in content.destinations},
         egress=egress,
         references=tuple(Reference(r.path, r.kind, r.target) for r in stored.references),
+        tracking_plans={plan.slug: plan for plan in content.tracking_plans},
+        transformations=content.transformations,
+    )
+
+
+def _source(stored: _Source) -> Source:
+    return Source(
+        stored.slug,
+        stored.name,
+        stored.type,
+        stored.write_keys,
+        stored.enabled,
+        stored.schema_filters or SchemaFilters(),
+        stored.schema_configuration,
     )
 
 

@@ -9,6 +9,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from trunkline.spec.filters import Filter
+from trunkline.spec.plans import SchemaConfiguration, TrackingPlan
+from trunkline.spec.schema_filters import SchemaFilters
+from trunkline.spec.transformations import Transformation
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -49,6 +52,9 @@ class Source:
     type: str
     write_keys: tuple[str, ...]
     enabled: bool = True
+    schema_filters: SchemaFilters = SchemaFilters()
+    schema_configuration: SchemaConfiguration | None = None
+    """What it does by its tracking plan; None: as the plan says."""
 
     @property
     def client_side(self) -> bool:
@@ -138,6 +144,9 @@ class Snapshot:
     egress: EgressRules = EgressRules()
     references: tuple[Reference, ...] = field(default=(), compare=False)
     """Where values came from; no part of the content, nor of ``version``."""
+    tracking_plans: Mapping[str, TrackingPlan] = field(default_factory=dict)
+    transformations: tuple[Transformation, ...] = ()
+    """In the order in which they are applied."""
 
     @property
     def allow_private(self) -> tuple[Network, ...]:
@@ -152,6 +161,25 @@ class Snapshot:
     def consent_categories(self) -> frozenset[str]:
         """The categories that the workspace knows: those of its destinations."""
         return frozenset(category for item in self.destinations.values() for category in item.consent_categories)
+
+    @cached_property
+    def plan_by_source(self) -> Mapping[str, TrackingPlan]:
+        """A source has one plan at most."""
+        return {source: plan for plan in self.tracking_plans.values() for source in plan.sources}
+
+    def schema_configuration_of(self, source: str) -> SchemaConfiguration:
+        """What the source does by its plan. Allows all where there is no plan."""
+        own = self.sources[source].schema_configuration if source in self.sources else None
+        plan = self.plan_by_source.get(source)
+        return own or (plan.enforce if plan else SchemaConfiguration())
+
+    def transformations_of(self, source: str, destination: str = "") -> tuple[Transformation, ...]:
+        """Those that apply, in order: the source's own, or with a destination that one's."""
+        return tuple(
+            item
+            for item in self.transformations
+            if item.enabled and item.source == source and item.destination == destination
+        )
 
     @cached_property
     def by_write_key(self) -> Mapping[str, Source]:

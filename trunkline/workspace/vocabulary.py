@@ -34,8 +34,6 @@ _EVERYWHERE: Final = {
     "consent": "consent enforcement",
     "labels": "labels",
     "privacy": "privacy controls",
-    "schema": "schema controls",
-    "transformations": "transformations",
 }
 
 WORKSPACE: Final = _section(
@@ -44,7 +42,7 @@ WORKSPACE: Final = _section(
 )
 
 TOP: Final = _section(
-    "workspace sources destinations egress",
+    "workspace sources destinations tracking_plans transformations egress",
     {
         **_EVERYWHERE,
         "alerts": "alerts",
@@ -66,7 +64,7 @@ TOP: Final = _section(
         "models": "reverse ETL models",
         "people": "people and rights",
         "profiles": "profiles",
-        "property_groups": "tracking plans",
+        "property_groups": "property groups",
         "rate_limit": "rate limits",
         "replays": "replays",
         "retention": "retention rules",
@@ -80,16 +78,24 @@ TOP: Final = _section(
         "suppressions": "privacy controls",
         "syncs": "reverse ETL models",
         "tokens": "tokens in the file",
-        "tracking_plans": "tracking plans",
         "traits": "computed traits",
         "unify": "profiles",
         "users": "people and rights",
         "warehouses": "warehouses",
     },
+    {
+        "plans": "Write tracking_plans",
+        "schema": "Write schema_filters at a source",
+        "tracking_plan": "Write tracking_plans, a list",
+        "transformation": "Write transformations, a list",
+    },
 )
 
+_BLOCKED: Final = "Write schema_filters: {blocked_events: [Secret Event]}"
+_PLAN: Final = "List the source under `sources` of a plan in `tracking_plans`"
+
 SOURCE: Final = _section(
-    "slug name type write_keys enabled",
+    "slug name type write_keys enabled schema_configuration schema_filters",
     {
         **_EVERYWHERE,
         "allowed_origins": "origin checks",
@@ -97,23 +103,25 @@ SOURCE: Final = _section(
         "connection_mode": "connection modes",
         "dedupe": "dedupe rules",
         "destinations": "connections listed at the source (list `sources` at the destination)",
-        "disallowed_events": "schema event filters",
-        "event_filters": "schema event filters",
         "filters": "source filters",
-        "forward_blocked_events": "forwarding of blocked events",
-        "forward_violations": "forwarding of violations",
         "function": "source functions",
         "insert_function": "insert functions",
         "integrations": "integration defaults",
         "oauth": "OAuth for sources",
         "rate_limit": "rate limits",
         "schedule": "reverse ETL models",
-        "schema_configuration": "schema controls",
-        "schema_filters": "schema event filters",
         "settings": "settings of sources",
-        "tracking_plan": "tracking plans",
-        "tracking_plans": "tracking plans",
         "warehouses": "warehouses",
+    },
+    {
+        "disallowed_events": _BLOCKED,
+        "event_filters": _BLOCKED,
+        "forward_blocked_events": "Write schema_configuration: {forward_blocked_events_to: …}, or the same in the plan",
+        "forward_violations": "Write schema_configuration: {forward_violations_to: …}, or the same in the plan",
+        "schema": "Write schema_filters, or with a tracking plan schema_configuration",
+        "tracking_plan": _PLAN,
+        "tracking_plans": _PLAN,
+        "transformations": "Write transformations at the top of the file, each with source: and this one's slug",
     },
 )
 
@@ -142,7 +150,6 @@ DESTINATION: Final = _section(
         "subscription": "mappings",
         "subscriptions": "mappings",
         "sync": "sync schedules",
-        "tracking_plan": "tracking plans",
         "trigger": "mappings",
     },
     {
@@ -162,8 +169,11 @@ DESTINATION: Final = _section(
         "max_event_age": "Write max_event_age_s, such as 432000",
         "max_retries": "Write retry: {attempts: 10}",
         "retries": "Write retry: {window_s: 14400, attempts: 10}",
+        "schema": "Write schema_filters: {integrations: [{type: track, event: …, destinations: […]}]} at the source",
         "sampling": "Write filters: [{if: all, action: sample, percent: 0.1}]",
         "retry_policy": "Write retry: {window_s: 14400, attempts: 10}",
+        "tracking_plan": _PLAN,
+        "transformations": "Write transformations at the top of the file, each with destination: and this one's slug",
         "throttle": "Write rate_limit: {requests_per_s: 10}, or events_per_s",
         "timeout": "Write timeout_s, such as 10",
         "timeout_ms": "Write timeout_s, such as 10",
@@ -192,9 +202,134 @@ FILTER: Final = _section(
     },
 )
 
+_CONDITION: Final = "Write if: and the condition"
+_RENAME_EVENT: Final = "Write rename_event: Order Completed"
+_RENAME_PROPERTIES: Final = "Write rename_properties: {total: revenue}"
+_SET: Final = "Write set: [{paths: [properties.channel], value: web}]"
+_FQL_PROPERTIES: Final = "Write fql_properties: {plan: 'lowercase(properties.plan)'}"
+_ALLOW: Final = "Write allow_properties: [revenue, currency]"
+_HASH: Final = "Write hash: {paths: [properties.email]}"
+
+TRANSFORMATION: Final = _section(
+    "slug name source destination if enabled rename_event rename_properties set fql_properties allow_properties "
+    "hash drop",
+    {"description": "descriptions of transformations", "labels": "labels"},
+    {
+        "action": "Write what it does as a key: rename_event, rename_properties, set, …",
+        "allow": _ALLOW,
+        "allowProperties": _ALLOW,
+        "condition": _CONDITION,
+        "destinationMetadataId": "Write destination: and its slug",
+        "destinations": "A transformation is for one destination or for all: write destination: hook",
+        "drop_properties": "Write allow_properties, or drop_properties as a filter of the destination",
+        "event": "Write if: 'event = \"Order Done\"'",
+        "fql": _CONDITION,
+        "fqlDefinedProperties": _FQL_PROPERTIES,
+        "hashPropertiesConfiguration": _HASH,
+        "hash_properties": _HASH,
+        "newEventName": _RENAME_EVENT,
+        "new_event_name": _RENAME_EVENT,
+        "order": "They apply in the order of the file",
+        "propertyRenames": _RENAME_PROPERTIES,
+        "propertyValueTransformations": _SET,
+        "rename_traits": f"{_RENAME_PROPERTIES}; it is for traits too",
+        "renames": _RENAME_PROPERTIES,
+        "sourceId": "Write source: web",
+        "sources": "A transformation has one source: write source: web",
+        "title": "Write name",
+        "type": "Write if: 'type = \"identify\"'",
+        "values": _SET,
+        "when": _CONDITION,
+    },
+)
+
+TRANSFORMATION_VALUE: Final = _section("paths value", {}, {"path": "Write paths: [properties.channel]"})
+
+TRANSFORMATION_HASH: Final = _section(
+    "paths algorithm encoding key",
+    {},
+    {
+        "path": "Write paths: [properties.email]",
+        "properties": "Write paths: [properties.email]",
+        "salt": "Write key: {env: HASH_KEY}, which makes the digest an HMAC",
+        "secret": "Write key: {env: HASH_KEY}",
+    },
+)
+
 RATE_LIMIT: Final = _section("requests_per_s events_per_s", {})
 
 RETRY: Final = _section("window_s attempts", {})
+
+_RULE: Final = "Write rules: [{type: track, event: Order Completed, schema: {…}}]"
+_ENFORCE: Final = "Write enforce: {unplanned_events: block}"
+
+TRACKING_PLAN: Final = _section(
+    "slug name sources enforce rules file",
+    {"description": "descriptions of plans", "labels": "labels", "libraries": "libraries of plans"},
+    {
+        "common": "Write rules: [{type: common, schema: {…}}]",
+        "events": _RULE,
+        "rule": _RULE,
+        "schema_configuration": _ENFORCE,
+        "settings": _ENFORCE,
+        "source": "Write sources: [web]",
+    },
+)
+
+_BY_KIND: Final = "Kinds stand below what they are for: write violations: {track: block}"
+
+ENFORCE: Final = _section(
+    "unplanned_events unplanned_properties violations common_violations forward_violations_to "
+    "forward_blocked_events_to",
+    {},
+    {
+        "common": "Write common_violations",
+        "forward_blocked_events": "Write forward_blocked_events_to",
+        "forward_violations": "Write forward_violations_to",
+        "group": _BY_KIND,
+        "identify": _BY_KIND,
+        "track": _BY_KIND,
+        "unplanned_traits": "Write unplanned_properties; traits are meant too",
+    },
+)
+
+_TRACK: Final = "Page and screen calls follow track: leave it out"
+
+ENFORCE_KINDS: Final = _section(
+    "track identify group", {}, {"common": "Write common_violations", "page": _TRACK, "screen": _TRACK}
+)
+
+_IN_SCHEMA: Final = "Put it into the schema: schema: {description: …, type: object, …}"
+
+RULE: Final = _section(
+    "type event version schema",
+    {},
+    {
+        "description": _IN_SCHEMA,
+        "jsonSchema": "Write schema",
+        "json_schema": "Write schema",
+        "key": "Write event",
+        "labels": _IN_SCHEMA,
+        "name": "Write event",
+        "properties": "Write schema: {type: object, properties: {properties: {type: object, properties: {…}}}}",
+    },
+)
+
+SCHEMA_FILTERS: Final = _section(
+    "blocked_events blocked_types omitted_traits integrations",
+    {},
+    {
+        "blocked": _BLOCKED,
+        "omitted_group_traits": "Write omitted_traits: {group: […]}",
+        "omitted_identify_traits": "Write omitted_traits: {identify: […]}",
+    },
+)
+
+OMITTED_TRAITS: Final = _section("identify group", {})
+
+INTEGRATION_FILTER: Final = _section(
+    "type event destinations", {}, {"destination": "Write destinations: [hook]", "integrations": "Write destinations"}
+)
 
 EGRESS: Final = _section(
     "allow_private allow_ports https_only source_address proxy",

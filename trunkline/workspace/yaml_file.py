@@ -17,6 +17,7 @@ from trunkline.workspace.model import CLIENT_SIDE_TYPES, Destination, Reference,
 from trunkline.workspace.problem import Report, nearest
 from trunkline.workspace.references import References
 from trunkline.workspace.settings_reader import SettingsReader
+from trunkline.workspace.transformations_section import TransformationsSection
 from trunkline.workspace.yaml_tree import BROKEN, At, Broken, Node, items, locate, parse_tree, step
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -66,6 +67,12 @@ class _Checker:
         source_lines = self._unique(top.get("sources"))
         destinations = self._each(top.get("destinations"), lambda at: self._destination(at, source_lines))
         self._unique(top.get("destinations"))
+        transformations = TransformationsSection(self._section, self._slug, self._scalar_or_reference, self._problem)
+        self._unique(top.get("transformations"))
+        storage = {item.slug for item in destinations if item.type in self._types and self._types[item.type].storage}
+        transformation_items = transformations.transformations(
+            top.get("transformations"), source_lines, destinations, storage
+        )
         egress = EgressSection(self._section, self._scalar_or_reference, self._problem, self._note)
         egress_rules = egress.rules(top.get("egress"))
         if not source_lines and not items(top.get("sources")):
@@ -78,6 +85,7 @@ class _Checker:
             destinations=destinations,
             egress=egress_rules,
             references=self._references,
+            transformations=transformation_items,
         )
 
     # Sections
@@ -370,7 +378,7 @@ class _Checker:
             return
         mend = f"Write {wanted} here"
         if References.kind(at.node):
-            mend += "; {env: …} and {file: …} may stand in settings, write_keys and a proxy's credentials only"
+            mend += "; {env: …} and {file: …} may stand in settings, write_keys, a hash's key and a proxy's credentials"
         elif wanted == "text" and isinstance(at.node.value, int | float):
             mend = "Put it in quotes"
         elif wanted == "a list":

@@ -13,6 +13,7 @@ from trunkline.workspace.destination_type import DestinationType
 from trunkline.workspace.egress_section import egress_keys
 from trunkline.workspace.filters_section import filters_keys
 from trunkline.workspace.model import Snapshot
+from trunkline.workspace.transformations_section import transformation_keys
 
 _LINE_BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
 """Characters that PyYAML writes bare in some styles and that parsers then fold into a space."""
@@ -69,6 +70,12 @@ def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType]
             "settings": writer.value(item.settings, steps, frozenset(secret)),
         }
         document["destinations"].append(entry)
+    if snapshot.transformations:
+        hidden: frozenset[str] = frozenset() if show_secrets else frozenset({"hash.key"})
+        document["transformations"] = [
+            writer.value(transformation_keys(item), ("transformations", item.slug), hidden)
+            for item in snapshot.transformations
+        ]
     egress = egress_keys(snapshot.egress, show_secrets=show_secrets)
     if egress:
         document["egress"] = writer.value(egress, ("egress",))

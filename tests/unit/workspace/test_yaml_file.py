@@ -149,13 +149,13 @@ def test_keys_that_are_not_built_are_refused_by_name_with_their_line(what: str, 
 
 @pytest.mark.parametrize(
     "key",
-    ["mappings", "insert_function", "function", "batch_keys", "transformations", "subscriptions"],
+    ["mappings", "insert_function", "function", "batch_keys", "subscriptions"],
 )
 def test_the_keys_of_the_contract_that_wait_are_known_by_name(key: str) -> None:
     assert key in vocabulary.DESTINATION.unbuilt
 
 
-@pytest.mark.parametrize("key", ["functions", "tracking_plans", "transformations", "consent", "warehouses"])
+@pytest.mark.parametrize("key", ["functions", "tracking_plans", "consent", "warehouses"])
 def test_the_sections_of_the_contract_that_wait_are_known_by_name(key: str) -> None:
     assert key in vocabulary.TOP.unbuilt
 

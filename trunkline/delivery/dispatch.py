@@ -9,13 +9,14 @@ from random import SystemRandom
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.feed import Feed, LogFeed
 from trunkline.delivery.gate import GateSettings
+from trunkline.delivery.gates import gate_of
 from trunkline.delivery.judgement import Kind
 from trunkline.delivery.lane import Lane, LaneSettings
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.route import SourceRoute
 from trunkline.destinations.kit import Sender
 from trunkline.log.records import AcceptedEvent
-from trunkline.pipeline.gate import GateStage, compile_gate
+from trunkline.pipeline.gate import TAKES_EVERYTHING, GatedType, GateStage
 from trunkline.spec.outcomes import OBJECT
 from trunkline.state.base import BulkRow, Changes, Interval, LaneState, RetryRow, place_of
 from trunkline.workspace.model import DeliveryOptions, Destination, Snapshot
@@ -62,20 +63,22 @@ class Dispatcher:
         open_reader: Callable[[int], EnvelopeReader],
         position: int,
         defaults: DeliveryDefaults,
-        is_storage: Callable[[Destination], bool] = lambda destination: False,
+        type_of: Callable[[Destination], GatedType] = lambda destination: TAKES_EVERYTHING,
     ) -> None:
-        """``position``: envelopes below it have been dispatched (or belong to lanes that are behind)."""
+        """``position``: envelopes below it have been dispatched (or belong to lanes that are behind). ``type_of``: what
+        a destination's type takes."""
         self._make = make_lane
         self._sender_factory = sender_factory
         self._open_reader = open_reader
         self._defaults = defaults
-        self._is_storage = is_storage
+        self._type_of = type_of
         self.position = position
         self.lanes: dict[str, Lane] = {}
         self._feeds: dict[str, LogFeed] = {}
         self._definitions: dict[str, Destination] = {}
         self._routes: dict[str, SourceRoute] = {}
         self._stages: dict[str, Callable[[str], GateStage]] = {}
+        self._replay_stages: dict[str, Callable[[str], GateStage]] = {}
         self._random = SystemRandom()
 
     def adopt(
@@ -113,10 +116,9 @@ class Dispatcher:
         by_destination: dict[str, list[Interval]] = {}
         for interval in intervals:
             by_destination.setdefault(interval.destination, []).append(interval)
-        self._stages = {
-            slug: self._compile(destination, snapshot.consent_categories)
-            for slug, destination in snapshot.destinations.items()
-        }
+        found = snapshot.destinations
+        self._stages = {slug: self._compile(snapshot, found[slug]) for slug in found}
+        self._replay_stages = {slug: self._compile(snapshot, found[slug], is_replay=True) for slug in found}
         for slug in [slug for slug in self.lanes if slug not in snapshot.destinations]:
             self.lanes.pop(slug).delete(changes)
             self._feeds.pop(slug)
@@ -147,19 +149,21 @@ class Dispatcher:
         self._routes = {source: SourceRoute(source, lanes) for source, lanes in by_source.items()}
 
     def stages_of(self, slug: str) -> Callable[[str], GateStage]:
-        """The pure stages of a destination of the snapshot in force, by source."""
-        return self._stages[slug]
+        """The pure stages of a destination of the snapshot in force for replayed events, by source."""
+        return self._replay_stages[slug]
 
-    def _compile(self, destination: Destination, known_categories: frozenset[str]) -> Callable[[str], GateStage]:
+    def _compile(
+        self, snapshot: Snapshot, destination: Destination, *, is_replay: bool = False
+    ) -> Callable[[str], GateStage]:
         """Compiled when first asked for. A source that is not connected any more may still have events on their way."""
         compiled: dict[str, GateStage] = {}
-        storage = self._is_storage(destination)
+        kind = self._type_of(destination)
 
         def stage_of(source: str) -> GateStage:
             stage = compiled.get(source)
             if stage is None:
-                stage = compiled[source] = compile_gate(
-                    destination, source, known_categories, self._random, storage=storage
+                stage = compiled[source] = gate_of(
+                    snapshot, destination, source, self._random, kind, is_replay=is_replay
                 )
             return stage
 

@@ -41,7 +41,7 @@ def decode_event(body: bytes) -> Mapping[str, object]:
 
 def judge(event: AcceptedEvent, stage: GateStage) -> AcceptedEvent | Discard:
     """The event as it is to be sent (the same object when nothing touched it), or why it is not."""
-    if not stage.needs(event.body):
+    if not stage.needs(event.type, event.name, event.body):
         return event
     return judge_decoded(event, decode_event(event.body), stage)
 

@@ -20,6 +20,7 @@ from trunkline.destinations.kit import (
     SettingsProblem,
     Surroundings,
 )
+from trunkline.spec.capabilities import METHODS, SOURCE_KINDS
 from trunkline.workspace.model import Destination
 
 DEFAULT_MAX_MB: Final = 64
@@ -36,6 +37,8 @@ class InboxType:
     name = "inbox"
     storage = False
     secret_settings: frozenset[str] = frozenset()
+    methods = METHODS
+    source_kinds = SOURCE_KINDS
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[SettingsProblem]:
         problems = [(key, "an inbox has no such setting", "Use max_mb.") for key in settings if key != "max_mb"]

@@ -200,6 +200,16 @@ class NativeDestination(Protocol):
     def storage(self) -> bool: ...
 
     @property
+    def methods(self) -> frozenset[str]:
+        """The calls that it takes, of :data:`trunkline.spec.capabilities.METHODS`."""
+        ...
+
+    @property
+    def source_kinds(self) -> frozenset[str]:
+        """The kinds of sources that it works with, of :data:`trunkline.spec.capabilities.SOURCE_KINDS`."""
+        ...
+
+    @property
     def secret_settings(self) -> frozenset[str]: ...
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[SettingsProblem]: ...

@@ -35,6 +35,7 @@ from trunkline.destinations.kit import (
 from trunkline.destinations.multi_status import MULTI_STATUS, read_multi_status
 from trunkline.destinations.rate_limits import PAUSING_STATUSES, pause_s, retry_after_s
 from trunkline.destinations.recorder import Recorder
+from trunkline.spec.capabilities import METHODS, SOURCE_KINDS
 from trunkline.workspace.model import Destination
 
 BULK_FROM_EVENTS: Final = 1000
@@ -64,6 +65,8 @@ class WebhookType:
     name = "webhook"
     storage = False
     secret_settings = frozenset({"shared_secret", "headers"})
+    methods = METHODS
+    source_kinds = SOURCE_KINDS
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[SettingsProblem]:
         known = f"Use {', '.join(_SETTINGS[:-1])} and {_SETTINGS[-1]}."

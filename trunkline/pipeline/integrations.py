@@ -33,6 +33,11 @@ def integrations_allow(integrations: Any, names: Sequence[str]) -> str | None:
     return FILTERED_BY_INTEGRATIONS_OBJECT if integrations.get(ALL) is False else None
 
 
+def name_one_of(integrations: Any, names: Sequence[str]) -> bool:
+    """Whether the event says something about the destination itself, not only about ``All``."""
+    return isinstance(integrations, Mapping) and any(integrations.get(name) is not None for name in names)
+
+
 def say_something(integrations: Any) -> bool:
     """Whether the event has ``integrations`` that are not empty."""
     return isinstance(integrations, Mapping) and bool(integrations)

@@ -103,7 +103,7 @@ class Worker:
             self._open_reader,
             self._committed_accepted,
             DeliveryDefaults(parts.settings.lane_concurrency),
-            lambda destination: NATIVE_DESTINATIONS[destination.type].storage,
+            lambda destination: NATIVE_DESTINATIONS[destination.type],
         )
         self._snapshot: Snapshot | None = None
         self._committed_marks = {key: lane.mark for key, lane in state.lanes.items()}

@@ -24,6 +24,16 @@ class DestinationType(Protocol):
         ...
 
     @property
+    def methods(self) -> frozenset[str]:
+        """The calls that it takes, of :data:`trunkline.spec.capabilities.METHODS`."""
+        ...
+
+    @property
+    def source_kinds(self) -> frozenset[str]:
+        """The kinds of sources that it works with, of :data:`trunkline.spec.capabilities.SOURCE_KINDS`."""
+        ...
+
+    @property
     def secret_settings(self) -> frozenset[str]:
         """Paths of the settings that are masked in output, with all below them (``apiKey``, ``headers``)."""
         ...

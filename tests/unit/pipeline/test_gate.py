@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.pipeline.json_events import events, values
-from trunkline.pipeline.gate import NO_CONSENT, TURNED_OFF, GateStage, compile_gate, may_say_where
+from trunkline.pipeline.gate import NO_CONSENT, TURNED_OFF, GateStage, Takes, compile_gate, may_say_where
 from trunkline.spec import discards
 from trunkline.spec.delivery_codes import DELIVERY_CODES
 from trunkline.spec.discards import Discard
@@ -24,11 +24,11 @@ DROP = Filter('type = "track"', "drop")
 HIDE = Filter("all", "drop_properties", fields={"": ("userId", "a", "b")})
 
 
-def gate(*filters: Filter, categories: tuple[str, ...] = (), storage: bool = False, **names: Any) -> GateStage:
+def gate(*filters: Filter, categories: tuple[str, ...] = (), storage: bool = False, **more: Any) -> GateStage:
     destination = Destination(
         "hook", "The hook", "webhook", ("web",), True, {}, filters=filters, consent_categories=categories
     )
-    return compile_gate(destination, "web", KNOWN, Random(0), storage=storage, **names)
+    return compile_gate(destination, "web", KNOWN, Random(0), kind=Takes(storage=storage), **more)
 
 
 def reason_of(stage: GateStage, event: dict[str, Any]) -> str | None:
@@ -81,20 +81,20 @@ def test_only_what_must_be_decoded_is() -> None:
     routed = b'{"type":"track","integrations":{"All":false}}'
     bundled = b'{"type":"track","_metadata":{"bundled":["Segment.io","hook"]}}'
     assert not gate().needs_event
-    assert [gate().needs(body) for body in (plain, empty, routed, bundled)] == [False, False, True, True]
+    assert [gate().needs("track", "", body) for body in (plain, empty, routed, bundled)] == [False, False, True, True]
     assert [may_say_where(body) for body in (plain, empty, routed, bundled)] == [False, False, True, True]
     assert gate(Filter("all", "drop", enabled=False)).needs_event is False
     assert gate(categories=("unknown",)).needs_event is False
     for stage in (gate(DROP), gate(categories=("ad",))):
         assert stage.needs_event
-        assert stage.needs(plain)
+        assert stage.needs("track", "", plain)
 
 
 def test_storage_takes_everything() -> None:
     stage = gate(DROP, categories=("ad",), storage=True)
     body = msgspec.json.encode({"type": "track", "context": REFUSED, "integrations": {"All": False}})
     assert not stage.needs_event
-    assert not stage.needs(body)
+    assert not stage.needs("page", "", body)
     assert stage.passes(msgspec.json.decode(body), body) is body
 
 
@@ -125,5 +125,5 @@ def test_the_input_is_never_changed_and_what_need_not_be_decoded_passes(
     body, before = msgspec.json.encode(event), copy.deepcopy(event)
     result = stage.passes(event, body)
     assert event == before
-    if not stage.needs(body):
+    if not stage.needs("page", "", body):
         assert result is body

@@ -8,6 +8,7 @@ from textwrap import dedent
 from typing import Any
 
 from trunkline.secrets import Secrets
+from trunkline.spec.capabilities import METHODS, SOURCE_KINDS
 from trunkline.workspace.destination_type import DestinationType, SettingProblem
 from trunkline.workspace.model import Snapshot
 from trunkline.workspace.problem import Problem, Report
@@ -22,6 +23,8 @@ class Post:
 
     name = "post"
     storage = False
+    methods = METHODS
+    source_kinds = SOURCE_KINDS
     secret_settings = frozenset({"key", "headers", "nested.deep", "list[1]"})
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[SettingProblem]:
@@ -43,6 +46,8 @@ class Shelf:
 
     name = "shelf"
     storage = True
+    methods = METHODS
+    source_kinds = SOURCE_KINDS
     secret_settings: frozenset[str] = frozenset()
 
     def check_settings(self, settings: Mapping[str, Any]) -> list[SettingProblem]:

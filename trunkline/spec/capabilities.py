@@ -1,0 +1,38 @@
+"""What a type of destination takes: calls, and kinds of sources (``spec/event_path.md`` §0, step 9)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+METHODS: Final = frozenset({"identify", "track", "page", "screen", "group", "alias"})
+"""The calls that there are: an event's ``type``."""
+
+BROWSER: Final = "browser"
+MOBILE: Final = "mobile"
+SERVER: Final = "server"
+SOURCE_KINDS: Final = frozenset({BROWSER, MOBILE, SERVER})
+"""Segment's platforms, as far as they are sources of events."""
+
+_BROWSER_TYPES: Final = frozenset({"javascript", "website", "amp"})
+_MOBILE_TYPES: Final = frozenset(
+    {
+        "ios",
+        "apple",
+        "swift",
+        "android",
+        "kotlin",
+        "kotlin-android",
+        "react-native",
+        "flutter",
+        "unity",
+        "xamarin",
+        "roku",
+    }
+)
+
+
+def source_kind(source_type: str) -> str:
+    """The kind of a source of this type. All that is neither a page nor an app counts as a server."""
+    if source_type in _BROWSER_TYPES:
+        return BROWSER
+    return MOBILE if source_type in _MOBILE_TYPES else SERVER

@@ -280,7 +280,10 @@ class Settings:
         "Size of one file of the event log; space is freed by the file.",
     )
     archive: bool = _setting(
-        True, "true or false", _switch, "Whether accepted events are archived. Without it nothing can be replayed."
+        True,
+        "true or false",
+        _switch,
+        "Whether accepted events are archived, and blocked ones kept. Without it nothing can be replayed.",
     )
     archive_url: str = _setting(
         "",
@@ -295,6 +298,12 @@ class Settings:
         lambda value: _number(value, 1, 36_500),
         "How long the archive keeps events, counted from the end of the day on which they were received.",
     )
+    blocked_retention_days: float = _setting(
+        30.0,
+        "days",
+        lambda value: _number(value, 1, 36_500),
+        "How long events that the source stage blocked are kept beside the archive, counted likewise.",
+    )
     archive_flush_s: float = _setting(
         300.0,
         "seconds",
@@ -306,6 +315,38 @@ class Settings:
         "size",
         _size(64 * 1024, 4 * GIB),
         "Size of the events in one file of the archive, before compression. No file is larger than 100 MB.",
+    )
+    schema: bool = _setting(
+        True,
+        "true or false",
+        _switch,
+        "Whether it is recorded which events, properties and violations each source sends. Without it "
+        "`trunkline schema`, `violations` and `blocked` have nothing to show.",
+    )
+    schema_retention_days: float = _setting(
+        90.0,
+        "days",
+        lambda value: _number(value, 1, 36_500),
+        "How long an event, property or violation that is not seen any more is remembered.",
+    )
+    schema_max_bytes: int = _setting(
+        GIB,
+        "size",
+        _size(MIB),
+        "Size of that record above which events, properties and violations that are new are counted as `$other`.",
+    )
+    schema_cpu_percent: float = _setting(
+        5.0,
+        "percent",
+        lambda value: _number(value, 0, 100),
+        "Share of one core that looking at properties may take. Beyond it not every event is looked at, and their "
+        "counts are estimates; counts of events stay exact.",
+    )
+    schema_samples: int = _setting(
+        3,
+        "integer",
+        _whole(0, 20),
+        "How many of the newest events are kept of each violation, 4 KB of each. 0 keeps none.",
     )
     dedupe_memtable_keys: int = _setting(
         250_000,

@@ -14,7 +14,7 @@ import structlog
 
 from trunkline.archive.errors import ArchiveError
 from trunkline.archive.index import ArchiveIndex
-from trunkline.archive.layout import DAY_MS
+from trunkline.archive.layout import ACCEPTED_EVENTS, BLOCKED_EVENTS, DAY_MS
 from trunkline.archive.metrics import ArchiveMetrics
 from trunkline.archive.store import ObjectStore
 from trunkline.archive.writer import PartitionWriter
@@ -49,6 +49,7 @@ class Archivist:
         file_bytes: int,
         flush_s: float,
         retention_days: float,
+        blocked_retention_days: float,
     ) -> None:
         self._log = log
         self._index = index
@@ -57,7 +58,10 @@ class Archivist:
         self._metrics = metrics
         self._file_bytes = file_bytes
         self._flush_s = flush_s
-        self._retention_ms = round(retention_days * DAY_MS)
+        self._retention_ms = {
+            ACCEPTED_EVENTS: round(retention_days * DAY_MS),
+            BLOCKED_EVENTS: round(blocked_retention_days * DAY_MS),
+        }
         self._writers: dict[str, PartitionWriter] = {}
         self._stopping = threading.Event()
         self._woken = threading.Event()
@@ -151,9 +155,10 @@ class Archivist:
 
     def expire(self) -> None:
         """Forget files of days that ended longer ago than the retention, then remove their objects."""
-        before_ms = self._clock.now_ms() - self._retention_ms
-        while not self._stopping.is_set() and self._index.expire(before_ms, _EXPIRE_STEP):
-            self.sweep()
+        for kind, retention_ms in self._retention_ms.items():
+            before_ms = self._clock.now_ms() - retention_ms
+            while not self._stopping.is_set() and self._index.expire(kind, before_ms, _EXPIRE_STEP):
+                self.sweep()
         self.sweep()
 
     def sweep(self) -> None:

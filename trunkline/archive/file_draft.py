@@ -6,16 +6,26 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from trunkline.archive import bloom
-from trunkline.archive.layout import FILE_LIMIT_BYTES, MEMBER_BYTES, MEMBER_EVENTS, MEMBERS_A_FILE, NEWLINES
+from trunkline.archive.layout import FILE_LIMIT_BYTES, MEMBER_BYTES, MEMBER_EVENTS, MEMBERS_A_FILE, NEWLINES, Kind
 from trunkline.archive.places import pack_places
-from trunkline.log.records import AcceptedEvent
 
 _LEVEL: Final = 1
 _GZIP: Final = 31
 _STEP: Final = 256
+
+
+class Line(Protocol):
+    """What a file holds: ``body`` is the line, JSON."""
+
+    @property
+    def received_at_ms(self) -> int: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def body(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +43,13 @@ class MemberDraft:
 
 
 class FileDraft:
-    """One file in memory: events of one source, received on one day, in the order of the log.
+    """One file in memory: events of one kind and source, received on one day, in the order of the log.
 
     What comes out depends on nothing but the events and the calls of :meth:`cut`: the same flush makes the same bytes.
     """
 
-    def __init__(self, source: str, day_ms: int, first_place: int, file_bytes: int) -> None:
+    def __init__(self, kind: Kind, source: str, day_ms: int, first_place: int, file_bytes: int) -> None:
+        self.kind = kind
         self.source = source
         self.day_ms = day_ms
         self.first_place = first_place
@@ -48,7 +59,7 @@ class FileDraft:
         self._file_bytes = file_bytes
         self._content: list[bytes] = []
         self._keys = array("Q")
-        self._events: list[AcceptedEvent] = []
+        self._events: list[Line] = []
         self._places: list[int] = []
         self.waiting_bytes = 0
         """Bytes of events that are in no member yet."""
@@ -66,7 +77,7 @@ class FileDraft:
     def events(self) -> int:
         return len(self._keys) + len(self._events)
 
-    def add(self, events: Sequence[AcceptedEvent], places: Sequence[int]) -> int:
+    def add(self, events: Sequence[Line], places: Sequence[int]) -> int:
         """Take events as long as the file is not full; how many were taken."""
         taken = 0
         while taken < len(events) and not self.full:

@@ -19,9 +19,12 @@ from typing import Final
 
 from trunkline.archive.errors import IndexFailed, IndexLocked, IndexTooNew
 from trunkline.archive.file_draft import FileDraft
+from trunkline.archive.layout import Kind
 from trunkline.failpoints import failpoint
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+OLDEST_READABLE: Final = 1
+"""Readers take an index of this schema as it is: without the archive's process nobody upgrades it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def open_index(path: Path, *, read_only: bool) -> sqlite3.Connection:
             f"{path}: the archive's index has schema {version}, this program knows {SCHEMA_VERSION}; "
             "run the newer version again, or restore the data directory's backup"
         )
-    if read_only and version < SCHEMA_VERSION:
+    if read_only and version < OLDEST_READABLE:
         db.close()
         raise IndexFailed(f"{path}: the archive's index has schema {version}; start `trunkline serve` to upgrade it")
     return db
@@ -159,10 +162,11 @@ class ArchiveIndex:
 
     def _insert(self, file: NewFile) -> None:
         draft, members = file.draft, file.draft.members
-        slices = draft.bloom_slices()
+        slices, tables = draft.bloom_slices(), draft.kind.tables
         done = self._db.execute(
-            "INSERT INTO files (partition, source, day_ms, key, size_bytes, events, first_received_at_ms, "
-            "last_received_at_ms, first_place, last_place, bloom_slices) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO {tables}files (partition, source, day_ms, key, size_bytes, events, "  # noqa: S608 - a constant
+            "first_received_at_ms, last_received_at_ms, first_place, last_place, bloom_slices) "
+            "VALUES (?,?,?,?,?,?,?,?,?,?,?)",
             (
                 file.partition,
                 draft.source,
@@ -178,10 +182,11 @@ class ArchiveIndex:
             ),
         )
         self._db.executemany(
-            "INSERT INTO blooms VALUES (?,?,?)", [(done.lastrowid, number, bits) for number, bits in enumerate(slices)]
+            f"INSERT INTO {tables}blooms VALUES (?,?,?)",  # noqa: S608
+            [(done.lastrowid, number, bits) for number, bits in enumerate(slices)],
         )
         self._db.executemany(
-            "INSERT INTO members VALUES (?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO {tables}members VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
             [
                 (
                     done.lastrowid,
@@ -201,16 +206,18 @@ class ArchiveIndex:
 
     # -- retention -----------------------------------------------------------------------------------------------
 
-    def expire(self, before_ms: int, at_most: int) -> int:
+    def expire(self, kind: Kind, before_ms: int, at_most: int) -> int:
         """Forget files of days that ended before this time, oldest first, and doom their objects; how many."""
+        tables = kind.tables
         with self._transaction():
             found = self._db.execute(
-                "SELECT id, key FROM files WHERE day_ms <= ? - 86400000 ORDER BY day_ms, id LIMIT ?",
+                f"SELECT id, key FROM {tables}files WHERE day_ms <= ? - 86400000 ORDER BY day_ms, id LIMIT ?",  # noqa: S608
                 (before_ms, at_most),
             ).fetchall()
             self._db.executemany("INSERT OR IGNORE INTO doomed VALUES (?)", [(key,) for _, key in found])
+            gone = [(number,) for number, _ in found]
             for table, column in (("members", "file_id"), ("blooms", "file_id"), ("files", "id")):
-                self._db.executemany(f"DELETE FROM {table} WHERE {column}=?", [(number,) for number, _ in found])  # noqa: S608
+                self._db.executemany(f"DELETE FROM {tables}{table} WHERE {column}=?", gone)  # noqa: S608
             failpoint("archive.expire.before_commit")
         failpoint("archive.expire.after_commit")
         return len(found)

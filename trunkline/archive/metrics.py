@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from trunkline.archive.index import NewFile
+from trunkline.archive.layout import BLOCKED_EVENTS
 
 
 class ArchiveMetrics:
@@ -14,6 +15,12 @@ class ArchiveMetrics:
         self._events = Counter(
             "trunkline_archive_events",
             "Events that are in the archive.",
+            ["source"],
+            registry=registry,
+        )
+        self._blocked = Counter(
+            "trunkline_archive_blocked_events",
+            "Events that the source stage blocked, kept apart from the archive.",
             ["source"],
             registry=registry,
         )
@@ -32,7 +39,8 @@ class ArchiveMetrics:
         )
 
     def written(self, file: NewFile) -> None:
-        self._events.labels(file.draft.source).inc(file.draft.events)
+        events = self._blocked if file.draft.kind is BLOCKED_EVENTS else self._events
+        events.labels(file.draft.source).inc(file.draft.events)
         self._bytes.inc(file.draft.size_bytes)
         self._files.inc()
 

@@ -1,4 +1,5 @@
-"""Writing one partition of the accepted log into the archive.
+"""Writing one partition of the accepted log into the archive: the events that were accepted, and apart from them those
+that were blocked.
 
 Events are gathered in memory, compressed as they come. A *flush* makes all of it durable: it records the plan (where it
 stops, how its objects are called), writes the objects and commits index and cursor together. Killed anywhere in
@@ -12,15 +13,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from trunkline.archive.file_draft import FileDraft
+from trunkline.archive.blocked_lines import BlockedLine, blocked_line
+from trunkline.archive.file_draft import FileDraft, Line
 from trunkline.archive.index import ArchiveIndex, Cursor, NewFile, Plan
-from trunkline.archive.layout import day_of, object_key
+from trunkline.archive.layout import ACCEPTED_EVENTS, BLOCKED_EVENTS, Kind, blocked_place, day_of, object_key
 from trunkline.archive.store import ObjectStore
 from trunkline.clock import Clock
 from trunkline.delivery.accepted import EnvelopeReader
 from trunkline.failpoints import failpoint
 from trunkline.log.base import ACCEPTED, EventLog
-from trunkline.log.records import AcceptedEvent, Envelope
+from trunkline.log.records import AcceptedEvent, BlockedEvent, Envelope
 from trunkline.state.base import place_of
 
 READ_BYTES: Final = 1 << 20
@@ -76,7 +78,7 @@ class PartitionWriter:
             self._log.reader(ACCEPTED, self._partition, self._cursor.position), self._cursor.epoch
         )
         self._covered = dict(self._cursor.covered)
-        self._drafts: dict[tuple[str, int], FileDraft] = {}
+        self._drafts: dict[tuple[Kind, str, int], FileDraft] = {}
         self._finished: list[FileDraft] = []
         self._uploaded: set[str] = set()
         self._position = self._cursor.position
@@ -124,24 +126,28 @@ class PartitionWriter:
             return  # the log repeats an append that was archived before this process began
         self._covered[group] = envelope.stop
         for (source, day_ms), (events, places) in _grouped(position, envelope.survivors).items():
-            self._add(source, day_ms, events, places)
+            self._add(ACCEPTED_EVENTS, source, day_ms, events, places)
+        if envelope.blocked:
+            for (source, day_ms), (lines, places) in _grouped_blocked(position, envelope.blocked).items():
+                self._add(BLOCKED_EVENTS, source, day_ms, lines, places)
         if self._waiting_bytes >= self._waiting_limit_bytes:
             self._cut_all()
 
-    def _add(self, source: str, day_ms: int, events: list[AcceptedEvent], places: list[int]) -> None:
+    def _add(self, kind: Kind, source: str, day_ms: int, events: Sequence[Line], places: list[int]) -> None:
         if self._oldest_ms is None or events[0].received_at_ms < self._oldest_ms:
             self._oldest_ms = events[0].received_at_ms
         while events:
-            draft = self._drafts.get((source, day_ms))
+            draft = self._drafts.get((kind, source, day_ms))
             if draft is None:
-                draft = self._drafts[source, day_ms] = FileDraft(source, day_ms, places[0], self._file_bytes)
+                draft = FileDraft(kind, source, day_ms, places[0], self._file_bytes)
+                self._drafts[kind, source, day_ms] = draft
             size_bytes, waiting_bytes = draft.size_bytes, draft.waiting_bytes
             taken = draft.add(events, places)
             self._buffered_bytes += draft.size_bytes - size_bytes
             self._waiting_bytes += draft.waiting_bytes - waiting_bytes
             events, places = events[taken:], places[taken:]
             if draft.full:
-                self._finished.append(self._drafts.pop((source, day_ms)))
+                self._finished.append(self._drafts.pop((kind, source, day_ms)))
 
     def _cut_all(self) -> None:
         for draft in self._drafts.values():
@@ -178,12 +184,8 @@ class PartitionWriter:
         self._finished += [draft for draft in self._drafts.values() if draft.members]
         self._drafts.clear()
         files = [
-            NewFile(
-                object_key(draft.source, draft.day_ms, self._index.archive_id, self._partition, draft.first_place),
-                self._partition,
-                draft,
-            )
-            for draft in sorted(self._finished, key=lambda draft: draft.first_place)
+            NewFile(self._key_of(draft), self._partition, draft)
+            for draft in sorted(self._finished, key=lambda draft: (draft.kind.name, draft.first_place))
         ]
         if self._plan is None:
             self._plan = Plan(self._position, self._file_bytes, tuple(file.key for file in files))
@@ -201,6 +203,10 @@ class PartitionWriter:
         for file in files:
             on_written(file)
         return sum(file.draft.events for file in files)
+
+    def _key_of(self, draft: FileDraft) -> str:
+        archive_id, partition = self._index.archive_id, self._partition
+        return object_key(draft.kind, draft.source, draft.day_ms, archive_id, partition, draft.first_place)
 
     def _upload_all(self, files: Sequence[NewFile]) -> None:
         """What is there already stays, whatever fails: only the rest is tried again."""
@@ -247,4 +253,16 @@ def _grouped(
             events, places = groups[event.source, day_of(event.received_at_ms)]
             events.append(event)
             places.append(first + index)
+    return groups
+
+
+def _grouped_blocked(
+    position: int, blocked: Sequence[BlockedEvent]
+) -> dict[tuple[str, int], tuple[list[BlockedLine], list[int]]]:
+    """The same of its blocked events."""
+    groups: defaultdict[tuple[str, int], tuple[list[BlockedLine], list[int]]] = defaultdict(lambda: ([], []))
+    for index, event in enumerate(blocked):
+        lines, places = groups[event.source, day_of(event.received_at_ms)]
+        lines.append(blocked_line(event))
+        places.append(blocked_place(position, index))
     return groups

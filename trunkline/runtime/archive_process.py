@@ -1,4 +1,5 @@
-"""The archive as a process: whatever its store or its compression takes, nobody else waits for it."""
+"""The archive as a process, and with it the record of what sources send: whatever a store, compression or counting takes,
+nobody else waits for it. Each is a thread of its own, and runs without the other where the settings say so."""
 
 from __future__ import annotations
 
@@ -18,13 +19,16 @@ from trunkline.archive.errors import IndexLocked
 from trunkline.archive.index import ArchiveIndex
 from trunkline.archive.metrics import ArchiveMetrics
 from trunkline.archive.open_store import open_store
-from trunkline.clock import SystemClock
+from trunkline.clock import Clock, SystemClock
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.metrics import Publisher
 from trunkline.runtime.interpreter import tune_interpreter
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.lifecycle import ChildArguments, Signals
 from trunkline.runtime.wake import Waiter
+from trunkline.schema.limits import Limits
+from trunkline.schema.metrics import SchemaMetrics
+from trunkline.schema.recorder import SchemaRecorder
 from trunkline.settings import Settings
 
 NICENESS: Final = 10
@@ -46,42 +50,67 @@ async def run_archive(settings: Settings, arguments: ChildArguments, signals: Si
     publisher = Publisher(registry, data.metrics, "archive")
     stopping = asyncio.Event()
     signals.connect(stop=stopping.set, reload=lambda: None)
-    index = await _take_over(data.archive_index, stopping)
-    if index is None:
-        return
-    archivist = Archivist(
-        EmbeddedLog(data.log, clock),
-        index,
-        open_store(settings.archive_url, data.archive, reserve_bytes=settings.reserve_bytes),
-        clock,
-        ArchiveMetrics(registry),
-        file_bytes=settings.archive_file_bytes,
-        flush_s=settings.archive_flush_s,
-        retention_days=settings.archive_retention_days,
-    )
+    index, archivist = None, None
+    if settings.archive:
+        index = await _take_over(data.archive_index, stopping)
+        if index is None:
+            return
+        archivist = Archivist(
+            EmbeddedLog(data.log, clock),
+            index,
+            open_store(settings.archive_url, data.archive, reserve_bytes=settings.reserve_bytes),
+            clock,
+            ArchiveMetrics(registry),
+            file_bytes=settings.archive_file_bytes,
+            flush_s=settings.archive_flush_s,
+            retention_days=settings.archive_retention_days,
+        )
+    recorder = _recorder(settings, data, clock, registry) if settings.schema else None
+    runners: list[Archivist | SchemaRecorder] = [runner for runner in (archivist, recorder) if runner is not None]
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-    # A thread of its own and not the loop's: one that hangs in a request must not hold up the end of the process.
-    thread = threading.Thread(target=_run, args=(archivist, loop, ended), name="archive", daemon=True)
+    ends: list[asyncio.Future[None]] = [loop.create_future() for _ in runners]
     tune_interpreter()
-    thread.start()
+    for runner, ended in zip(runners, ends, strict=True):
+        # A thread of its own and not the loop's: one that hangs in a request must not hold up the end of the process.
+        threading.Thread(target=_run, args=(runner, loop, ended), name=type(runner).__name__, daemon=True).start()
     publishing = asyncio.create_task(_publish(publisher))
-    listening = asyncio.create_task(_listen(Waiter(data.archive_wake), archivist))
+    listening = asyncio.create_task(_listen(Waiter(data.archive_wake), archivist)) if archivist is not None else None
     stopped = asyncio.create_task(stopping.wait())
-    waited_for: tuple[asyncio.Future[Any], ...] = (ended, stopped)
+    waited_for: tuple[asyncio.Future[Any], ...] = (*ends, stopped)
     try:
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-        archivist.stop()
-        await asyncio.wait((ended,), timeout=PATIENCE_S)
+        for runner in runners:
+            runner.stop()
+        if ends:
+            await asyncio.wait(ends, timeout=PATIENCE_S)
     finally:
         publishing.cancel()
-        listening.cancel()
+        if listening is not None:
+            listening.cancel()
         stopped.cancel()
-    if not ended.done():
+    if not all(ended.done() for ended in ends):
         sys.stderr.flush()
         os._exit(0)
-    index.close()
-    ended.result()
+    if index is not None:
+        index.close()
+    for ended in ends:
+        ended.result()
+
+
+def _recorder(settings: Settings, data: DataDir, clock: Clock, registry: CollectorRegistry) -> SchemaRecorder:
+    limits = Limits(
+        max_bytes=settings.schema_max_bytes,
+        cpu_share=settings.schema_cpu_percent / 100,
+        samples=settings.schema_samples,
+    )
+    return SchemaRecorder(
+        EmbeddedLog(data.log, clock),
+        data.schema,
+        clock,
+        SchemaMetrics(registry),
+        limits,
+        retention_days=settings.schema_retention_days,
+    )
 
 
 async def _take_over(path: Path, stopping: asyncio.Event) -> ArchiveIndex | None:
@@ -100,10 +129,10 @@ async def _take_over(path: Path, stopping: asyncio.Event) -> ArchiveIndex | None
     return None
 
 
-def _run(archivist: Archivist, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+def _run(runner: Archivist | SchemaRecorder, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
     """The thread: its end, and what it ended with, goes to the loop."""
     try:
-        archivist.run()
+        runner.run()
     except Exception as error:  # noqa: BLE001 - handed over: the process ends with it
         loop.call_soon_threadsafe(_hand_over, ended, error)
     else:

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from hashlib import shake_256
 from pathlib import Path
 
+from trunkline.archive.blocked_reader import BlockedReader
 from trunkline.archive.errors import StoreError
 from trunkline.archive.index import ArchiveIndex
 from trunkline.archive.reader import ArchivedEvent, ArchiveReader
 from trunkline.archive.store import ObjectInfo, ObjectStore
 from trunkline.archive.writer import PartitionWriter
 from trunkline.log.base import ACCEPTED, NewRecord
-from trunkline.log.records import RECORD_VERSION, AcceptedEvent, Envelope, encode_envelope
+from trunkline.log.records import RECORD_VERSION, AcceptedEvent, BlockedEvent, Envelope, encode_envelope
 from trunkline.spec.timestamps import format_timestamp
 from trunkline.testing.memory_log import MemoryLog
 
@@ -97,6 +98,13 @@ def event(message_id: str, *, source: str = "web", at_ms: int = T0, kind: str = 
     return AcceptedEvent(source, at_ms, message_id, kind, name, json.dumps(body).encode())
 
 
+def blocked_event(
+    message_id: str, *, source: str = "web", at_ms: int = T0, kind: str = "track", pad: int = 0, protocols: bytes = b""
+) -> BlockedEvent:
+    like = event(message_id, source=source, at_ms=at_ms, kind=kind, pad=pad)
+    return BlockedEvent(source, at_ms, message_id, kind, like.name, like.body, "unplanned", protocols)
+
+
 class World:
     """A log to append to and everything that archives it; :meth:`restart` is what a crash leaves."""
 
@@ -119,7 +127,9 @@ class World:
         self._appender = self.log.appender(ACCEPTED, PARTITION)
         self._ranges = itertools.count()
         self.appended: list[AcceptedEvent] = []
+        self.blocked: list[BlockedEvent] = []
         self.reader = ArchiveReader(self.path, self.store)
+        self.blocked_reader = BlockedReader(self.path, self.store)
         self.index: ArchiveIndex
         self.writer: PartitionWriter
         self.start()
@@ -143,14 +153,20 @@ class World:
         self.index.close()
         self.start()
 
-    def append(self, *events: AcceptedEvent, fence: bool = False, epoch: int = 0) -> int:
+    def append(
+        self,
+        *events: AcceptedEvent,
+        blocked: Sequence[BlockedEvent] = (),
+        fence: bool = False,
+        epoch: int = 0,
+    ) -> int:
         """One envelope; its position."""
         at = next(self._ranges)
-        envelope = Envelope(
-            RECORD_VERSION, epoch, "ingest.0", "shared", at, at + 1, "v", list(events), b"", [], [], fence
-        )
+        bounds = (RECORD_VERSION, epoch, "ingest.0", "shared", at, at + 1, "v")
+        envelope = Envelope(*bounds, list(events), b"", [], [], fence, list(blocked))
         if not fence:
             self.appended += [item for item in events if item.type != "object"]
+            self.blocked += blocked
         return self._appender.append([NewRecord(encode_envelope(envelope), envelope.counts())])[0]
 
     def repeat(self, payload: bytes) -> None:
@@ -171,9 +187,10 @@ class World:
     def object_keys(self) -> list[str]:
         return sorted(item.key for item in self.store.list())
 
-    def lines(self) -> list[bytes]:
-        """Every line of every object, as another tool would read them."""
-        return [line for key in self.object_keys() for line in gzip.decompress(self.store.get(key)).splitlines()]
+    def lines(self, root: str = "segment-logs") -> list[bytes]:
+        """Every line of every object below a folder, as another tool would read them."""
+        keys = [key for key in self.object_keys() if key.startswith(f"{root}/")]
+        return [line for key in keys for line in gzip.decompress(self.store.get(key)).splitlines()]
 
     def check(self, expected: Sequence[AcceptedEvent] | None = None) -> None:
         """Each event once, in the order of the log within its file, in the index and in the objects."""
@@ -190,4 +207,17 @@ class World:
             assert (found.source, found.type, found.name) == (sent.source, sent.type, sent.name)
             assert (found.body, found.received_at_ms) == (sent.body, sent.received_at_ms)
         assert sorted(self.lines()) == sorted(item.body for item in expected)
-        assert self.object_keys() == sorted(file.key for file in self.reader.files())
+        self.check_blocked()
+        files = self.reader.files() + self.blocked_reader.files()
+        assert self.object_keys() == sorted(file.key for file in files)
+
+    def check_blocked(self) -> None:
+        """Each blocked event once, a source's in the order in which they were blocked."""
+        sources = {item.source for item in self.blocked}
+        for source in sources:
+            found = list(self.blocked_reader.events(sources=[source]))
+            expected = [item for item in self.blocked if item.source == source]
+            for day_ms in {item.received_at_ms // DAY_MS for item in expected}:
+                of_day = [item for item in found if item.received_at_ms // DAY_MS == day_ms]
+                assert of_day == [item for item in expected if item.received_at_ms // DAY_MS == day_ms]
+        assert len(list(self.blocked_reader.events())) == len(self.blocked) == len(self.lines("blocked-events"))

@@ -6,14 +6,15 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.archive.archive_world import DAY_MS, T0, HandClock, Killed, World, event
+from tests.unit.archive.archive_world import DAY_MS, T0, HandClock, Killed, World, blocked_event, event
 from trunkline.archive.errors import ArchiveError
 from trunkline.archive.local_store import LocalStore
-from trunkline.log.records import AcceptedEvent
+from trunkline.log.records import AcceptedEvent, BlockedEvent
 from trunkline.testing.memory_log import MemoryLog
 
 EVENTS = st.lists(
@@ -27,7 +28,7 @@ EVENTS = st.lists(
     max_size=12,
 )
 STEPS = st.one_of(
-    st.tuples(st.just("append"), EVENTS),
+    st.tuples(st.just("append"), EVENTS, EVENTS),
     st.tuples(st.just("fence"), st.none()),
     st.tuples(st.just("gather"), st.none()),
     st.tuples(st.just("flush"), st.none()),
@@ -49,7 +50,7 @@ def step(world: World, work: Callable[[], object]) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=40), st.booleans(), st.integers(0, 100))
-def test_each_event_is_archived_once_and_found(steps: list[tuple[str, object]], kafka_like: bool, seed: int) -> None:
+def test_each_event_is_archived_once_and_found(steps: list[tuple[Any, ...]], kafka_like: bool, seed: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         world = World(
@@ -60,13 +61,17 @@ def test_each_event_is_archived_once_and_found(steps: list[tuple[str, object]], 
             buffer_bytes=20_000,
         )
         serial = epoch = 0
-        for action, value in steps:
+        for action, value, *more in steps:
             if action == "append":
                 events: list[AcceptedEvent] = []
-                for source, day, kind, pad in value:  # type: ignore[attr-defined]
+                for source, day, kind, pad in value:
                     events.append(event(f"e{serial}", source=source, at_ms=T0 + day * DAY_MS, kind=kind, pad=pad))
                     serial += 1
-                world.append(*events, epoch=epoch)
+                blocked: list[BlockedEvent] = []
+                for source, day, _, pad in more[0]:
+                    blocked.append(blocked_event(f"e{serial}", source=source, at_ms=T0 + day * DAY_MS, pad=pad))
+                    serial += 1
+                world.append(*events, blocked=blocked, epoch=epoch)
             elif action == "fence":
                 epoch += 1
                 world.append(fence=True, epoch=epoch)
@@ -75,14 +80,14 @@ def test_each_event_is_archived_once_and_found(steps: list[tuple[str, object]], 
             elif action == "flush":
                 step(world, world.writer.flush)
             elif action == "restart":
-                world.settings["file_bytes"] = value  # type: ignore[assignment]
+                world.settings["file_bytes"] = value
                 world.restart()
             elif action == "fail":
-                world.store.failures = value  # type: ignore[assignment]
+                world.store.failures = value
             elif action == "die_before":
-                world.store.die_before = value  # type: ignore[assignment]
+                world.store.die_before = value
             else:
-                world.store.die_after = value  # type: ignore[assignment]
+                world.store.die_after = value
         world.store.failures, world.store.die_before, world.store.die_after = 0, None, None
         while world.writer.advance() or world.writer.flush():
             pass
@@ -91,4 +96,7 @@ def test_each_event_is_archived_once_and_found(steps: list[tuple[str, object]], 
             found = world.reader.find(sent.message_id, source=sent.source)
             assert found is not None
             assert found.body == sent.body
+        for gone in world.blocked:
+            assert world.blocked_reader.find(gone.message_id) == [gone]
+            assert world.reader.find(gone.message_id) is None
         world.index.close()

@@ -23,7 +23,9 @@ from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
 class Run:
     """An archivist over a world's parts."""
 
-    def __init__(self, world: World, *, flush_s: float = 0, retention_days: float = 365) -> None:
+    def __init__(
+        self, world: World, *, flush_s: float = 0, retention_days: float = 365, blocked_days: float = 30
+    ) -> None:
         self.registry = CollectorRegistry()
         self.archivist = Archivist(
             world.log,
@@ -34,6 +36,7 @@ class Run:
             file_bytes=1 << 20,
             flush_s=flush_s,
             retention_days=retention_days,
+            blocked_retention_days=blocked_days,
         )
 
     def metrics(self) -> dict[str, float]:

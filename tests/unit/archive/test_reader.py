@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from trunkline.archive.index import ArchiveIndex, committed_cursor, open_index
 from trunkline.archive.local_store import LocalStore
 from trunkline.archive.places import pack_places, unpack_places
 from trunkline.archive.reader import ArchiveReader
+from trunkline.log.records import AcceptedEvent
 from trunkline.state.base import index_of, place_of, position_of
 
 
@@ -63,7 +65,7 @@ def test_members_come_in_pages(make_world: MakeWorld, monkeypatch: pytest.Monkey
     world = make_world()
     three_days(world)
     everything = list(world.reader.members())
-    monkeypatch.setattr("trunkline.archive.reader._PAGE", 2)
+    monkeypatch.setattr("trunkline.archive.members._PAGE", 2)
     assert list(world.reader.members()) == everything
     assert world.reader.find("shop-0-0") is not None
     assert world.reader.find("none") is None
@@ -124,6 +126,22 @@ def test_an_id_that_is_not_there_opens_next_to_no_file(make_world: MakeWorld) ->
     world.store.gets.clear()
     assert world.reader.find("3-7") is not None
     assert len(world.store.gets) <= 3
+
+
+@pytest.mark.parametrize(("kind", "name"), [("track", 'É "x"'), ("identify", ""), ("page", "")])
+def test_a_name_may_be_anything_where_it_names_nothing(make_world: MakeWorld, kind: str, name: str) -> None:
+    """Clients may send a top-level name with any event; only that of a page or screen must be a text."""
+    world = make_world()
+    body = {
+        "type": kind,
+        "event": 'É "x"',
+        "name": {"first": 1},
+        "messageId": "m",
+        "receivedAt": "2024-10-04T00:00:00Z",
+    }
+    world.append(AcceptedEvent("web", T0, "m", kind, name, json.dumps(body).encode()))
+    world.archive()
+    world.check()
 
 
 def test_no_archive_yet_is_an_empty_one(tmp_path: Path) -> None:

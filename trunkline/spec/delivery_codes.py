@@ -13,11 +13,22 @@ from typing import Final
 
 from trunkline.spec.codes import CODES as INGEST_CODES
 from trunkline.spec.discards import (
+    COMMON_SCHEMA_VIOLATION,
+    EVENT_SETTING,
     FILTERED_BY_END_USER_CONSENT,
+    FILTERED_BY_INTEGRATION_FILTER,
     FILTERED_BY_INTEGRATIONS_OBJECT,
     FILTERED_BY_RULES,
+    FORWARDING_LIMIT,
     INVALID_FILTER,
+    INVALID_PLAN,
+    INVALID_TRANSFORMATION,
     MESSAGE_SENT_CLIENT_SIDE,
+    SCHEMA_VIOLATION,
+    TRANSFORMATION_DROP,
+    UNPLANNED,
+    UNPLANNED_AND_SCHEMA_VIOLATION,
+    UNSUPPORTED_EVENT_TYPE,
 )
 from trunkline.spec.outcomes import (
     ARCHIVE_UNREADABLE,
@@ -214,10 +225,10 @@ DELIVERY_CODES: Final[dict[str, CodeText]] = {
         "The event lacks something that the destination requires.",
         "Compare the event with what the destination requires, and correct what sends it.",
     ),
-    "UNSUPPORTED_EVENT_TYPE": CodeText(
+    UNSUPPORTED_EVENT_TYPE: CodeText(
         "Unsupported event type",
-        "The destination does not take events of this type.",
-        "Nothing, or filter the type out for this destination.",
+        "The destination does not take events of this type, or from sources of this kind.",
+        "Nothing, or connect the destination to other sources.",
     ),
     FILTERED_BY_END_USER_CONSENT: CodeText(
         "Filtered by end user consent",
@@ -229,6 +240,12 @@ DELIVERY_CODES: Final[dict[str, CodeText]] = {
         "Filtered by integrations object",
         "The event's integrations turn the destination off.",
         "Correct integrations where the event is made, if it should have been sent; names are case-sensitive.",
+    ),
+    FILTERED_BY_INTEGRATION_FILTER: CodeText(
+        "Filtered by integration filter",
+        "The source's schema keeps events of this type or name from the destination.",
+        "Take the destination out of the source's integration filter if it should have been sent, then replay the "
+        "window.",
     ),
     MESSAGE_SENT_CLIENT_SIDE: CodeText(
         "Message sent client side",
@@ -244,6 +261,51 @@ DELIVERY_CODES: Final[dict[str, CodeText]] = {
         "Invalid filter",
         "A filter of the destination can't be read, so nothing passes it.",
         "Mend the filter that `trunkline check` names, then replay the window.",
+    ),
+    TRANSFORMATION_DROP: CodeText(
+        "Dropped by a transformation",
+        "A transformation of the source or of the destination drops such events.",
+        "Narrow the transformation's condition if the event should have gone on.",
+    ),
+    INVALID_TRANSFORMATION: CodeText(
+        "Invalid transformation",
+        "A transformation can't be read or can't be applied to the event, so nothing passes it.",
+        "Mend the transformation that `trunkline check` or the detail names.",
+    ),
+    UNPLANNED: CodeText(
+        "Unplanned event",
+        "The source's tracking plan does not know the event, and unplanned events are blocked.",
+        "Add the event to the plan, or correct its name where it is made.",
+    ),
+    SCHEMA_VIOLATION: CodeText(
+        "Schema violation",
+        "The event breaks its rule of the tracking plan, and such events are blocked.",
+        "Read the violations of the source, then correct the event where it is made, or the rule.",
+    ),
+    UNPLANNED_AND_SCHEMA_VIOLATION: CodeText(
+        "Unplanned event and schema violation",
+        "The tracking plan does not know the event, which breaks a rule as well, and both are blocked.",
+        "Add the event to the plan, and correct it where it is made.",
+    ),
+    COMMON_SCHEMA_VIOLATION: CodeText(
+        "Common schema violation",
+        "The event breaks the plan's rule for all events, and such events are blocked.",
+        "Read the violations of the source, then correct the event where it is made, or the common rule.",
+    ),
+    INVALID_PLAN: CodeText(
+        "Invalid tracking plan",
+        "The tracking plan is there to block and can't be read, so nothing passes it.",
+        "Mend the rule that `trunkline check` names.",
+    ),
+    EVENT_SETTING: CodeText(
+        "Blocked by the source's schema",
+        "The source's schema filters block events of this type or name.",
+        "Take the event out of the source's schema filters if it should go on.",
+    ),
+    FORWARDING_LIMIT: CodeText(
+        "Forwarding limit",
+        "So many violations came at once that not all of them could be forwarded to this source.",
+        "Mend the commonest violations; all of them are counted where they happened.",
     ),
     DESTINATION_DELETED: CodeText(
         "Destination deleted",

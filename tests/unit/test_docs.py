@@ -24,6 +24,7 @@ from trunkline.ingest.metrics import IngestMetrics
 from trunkline.observe.metrics import WorkerMetrics
 from trunkline.pipeline.stages import STAGES
 from trunkline.runtime.layout import DataDir
+from trunkline.schema.metrics import SchemaMetrics
 from trunkline.settings import describe_settings
 from trunkline.spec.codes import CODES
 from trunkline.workspace import vocabulary
@@ -183,6 +184,7 @@ def test_the_metrics_are_those_that_are_exposed() -> None:
     IngestMetrics(registry)
     WorkerMetrics(registry)
     ArchiveMetrics(registry)
+    SchemaMetrics(registry)
     exposed = {
         f"{family.name}_total" if family.type == "counter" else family.name: family for family in registry.collect()
     }
@@ -193,7 +195,7 @@ def test_the_metrics_are_those_that_are_exposed() -> None:
 
 def test_labels_of_metrics_are_documented() -> None:
     source = text_of("trunkline/observe/metrics.py") + text_of("trunkline/ingest/metrics.py")
-    source += text_of("trunkline/archive/metrics.py")
+    source += text_of("trunkline/archive/metrics.py") + text_of("trunkline/schema/metrics.py")
     for name, labels, _ in rows(section(text_of("docs/operations.md"), "## Metrics")):
         bare = in_backticks(name)[0].removesuffix("_total")
         defined = re.search(rf'"{bare}",.*?\)\n', source, re.DOTALL)
@@ -210,6 +212,7 @@ def test_the_data_directory_is_documented() -> None:
         data.state,
         data.archive,
         data.archive_index,
+        data.schema,
         data.bulk,
         data.dedupe,
         data.run,

@@ -1,5 +1,7 @@
-"""The archive as a process, and with it the record of what sources send: whatever a store, compression or counting takes,
-nobody else waits for it. Each is a thread of its own, and runs without the other where the settings say so."""
+"""The archive as a process, and with it the record of what sources send: whatever they take, nobody else waits for it.
+
+Each is a thread of its own, and runs without the other where the settings say so.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +66,7 @@ async def run_archive(settings: Settings, arguments: ChildArguments, signals: Si
             file_bytes=settings.archive_file_bytes,
             flush_s=settings.archive_flush_s,
             retention_days=settings.archive_retention_days,
+            blocked_retention_days=settings.blocked_retention_days,
         )
     recorder = _recorder(settings, data, clock, registry) if settings.schema else None
     runners: list[Archivist | SchemaRecorder] = [runner for runner in (archivist, recorder) if runner is not None]

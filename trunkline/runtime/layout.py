@@ -39,6 +39,11 @@ class DataDir:
         return self.run / "archive.wake"
 
     @property
+    def schema(self) -> Path:
+        """What sources have sent: events, properties, violations."""
+        return self.root / "schema.db"
+
+    @property
     def bulk(self) -> Path:
         """Bulk batches that wait to be sent, a folder a destination."""
         return self.root / "bulk"

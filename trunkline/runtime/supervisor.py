@@ -90,7 +90,7 @@ class Supervisor:
         self._children = [
             _Child(role, index)
             for role in roles
-            if role != "archive" or settings.archive
+            if role != "archive" or settings.archive or settings.schema
             for index in range(settings.ingest_processes if role == "ingest" else 1)
         ]
 

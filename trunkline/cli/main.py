@@ -25,6 +25,7 @@ COMMANDS: Final = (
     "deliveries",
     "gaps",
     "lanes",
+    "plans",
     "replay",
     "export",
     "egress",

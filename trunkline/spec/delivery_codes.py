@@ -227,7 +227,7 @@ DELIVERY_CODES: Final[dict[str, CodeText]] = {
     ),
     UNSUPPORTED_EVENT_TYPE: CodeText(
         "Unsupported event type",
-        "The destination does not take events of this type, or from sources of this kind.",
+        "The destination does not take events of this type, or none from sources of this kind.",
         "Nothing, or connect the destination to other sources.",
     ),
     FILTERED_BY_END_USER_CONSENT: CodeText(

@@ -45,7 +45,7 @@ def test_the_search_for_reasons_finds_new_ones() -> None:
 
 def test_every_reason_of_the_outcomes_has_a_text_of_its_own() -> None:
     endings = {outcomes.FAILED_ON_INGEST, outcomes.FILTERED_AT_SOURCE, outcomes.ACCEPTED, outcomes.OBJECT}
-    endings |= {outcomes.FILTERED_AT_DESTINATION, outcomes.DELIVERED, outcomes.FAILED}
+    endings |= {outcomes.ENTERED, outcomes.FILTERED_AT_DESTINATION, outcomes.DELIVERED, outcomes.FAILED}
     texts = {value for name, value in vars(outcomes).items() if name.isupper() and isinstance(value, str)}
     assert {"duplicate", "destination_deleted", "RETRY"} <= texts
     assert texts - endings - set(DELIVERY_CODES) == set()

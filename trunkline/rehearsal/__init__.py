@@ -1,0 +1,1 @@
+"""Rehearsal: recorded traffic through two workspaces, and what would be different."""

@@ -43,11 +43,12 @@ _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 class _Step:
     """One transformation."""
 
-    __slots__ = ("_actions", "bounds", "condition", "drops", "title")
+    __slots__ = ("_actions", "bounds", "condition", "drops", "number", "title")
 
-    def __init__(self, item: Transformation) -> None:
+    def __init__(self, number: int, item: Transformation) -> None:
         """Raises ValueError for one that can't be compiled."""
         query = parse_fql(item.condition)
+        self.number = number
         self.title = item.slug
         self.condition: Condition = compile_fql(query)
         self.bounds: Constants = constants(query)
@@ -83,7 +84,7 @@ def _actions(item: Transformation) -> Iterable[Action]:
 class TransformStage:
     """The transformations of one source, or those of one source for one destination."""
 
-    __slots__ = ("_loose_types", "_names", "_passes_by_name", "_refusal", "_steps", "_types")
+    __slots__ = ("_by_kind", "_known_names", "_known_types", "_loose_types", "_names", "_refusal", "_steps", "_types")
 
     def __init__(self, items: Iterable[Transformation]) -> None:
         self._refusal: Discard | None = None
@@ -92,8 +93,8 @@ class TransformStage:
             if not item.enabled:
                 continue
             try:
-                self._steps.append(_Step(item))
-            except (FqlError, ValueError) as error:
+                self._steps.append(_Step(len(self._steps), item))
+            except (FqlError, ValueError, TypeError, OverflowError, RecursionError) as error:
                 self._refusal = self._refusal or Discard(INVALID_TRANSFORMATION, f"{item.slug}: {error}")
         self._index([step.bounds for step in self._steps])
 
@@ -106,6 +107,9 @@ class TransformStage:
         self._loose_types = None if None in bound_types else _union(bound_types)
         of_track = [item.events for item in bounds if item.types is None or "track" in item.types]
         self._names = _union(of_track)
+        self._known_types = _union(item.types for item in bounds)
+        self._known_names = _union(item.events for item in bounds)
+        self._by_kind: dict[tuple[str | None, str | None], tuple[_Step, ...]] = {}
 
     def may_touch(self, type: str, name: str) -> bool:
         """Whether an event may be changed or discarded. Cheap; wrong only by saying yes.
@@ -118,6 +122,15 @@ class TransformStage:
             return name in self._names
         return self._loose_types is None or type in self._loose_types
 
+    def _of_kind(self, kind: str | None, name: str | None) -> tuple[_Step, ...]:
+        """Those that events of this type and name can meet; None is whatever no condition names."""
+        return tuple(
+            step
+            for step in self._steps
+            if (step.bounds.types is None or kind in step.bounds.types)
+            and (step.bounds.events is None or name in step.bounds.events)
+        )
+
     def verdict(self, event: Mapping[str, Any], body: bytes) -> bytes | Discard:
         """What goes on, or why nothing does.
 
@@ -126,11 +139,11 @@ class TransformStage:
         """
         if self._refusal is not None:
             return self._refusal
-        for step in self._steps:
-            if not step.condition(event):
-                continue
+        next_number = 0
+        while (step := self._next(event, next_number)) is not None:
             if step.drops:
                 return DROPPED
+            next_number = step.number + 1
             try:
                 changed = step.rewrite(event, body)
                 if changed is body:
@@ -142,6 +155,19 @@ class TransformStage:
             except RecursionError:
                 return _TOO_DEEP
         return body
+
+    def _next(self, event: Mapping[str, Any], number: int) -> _Step | None:
+        """The first transformation from this one on whose condition the event meets."""
+        kind, name = event.get("type"), event.get("event")
+        known_type = kind if type(kind) is str and kind in self._known_types else None
+        known_name = name if type(name) is str and name in self._known_names else None
+        found = self._by_kind.get((known_type, known_name))
+        if found is None:
+            found = self._by_kind[known_type, known_name] = self._of_kind(known_type, known_name)
+        for step in found:
+            if step.number >= number and step.condition(event):
+                return step
+        return None
 
 
 def _union(sets: Iterable[frozenset[str] | None]) -> frozenset[str]:

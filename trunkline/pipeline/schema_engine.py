@@ -1,0 +1,132 @@
+"""The engine that says yes or no to a value by a JSON Schema: jsonschema-rs, told what may be asked of it.
+
+Nothing is fetched, patterns take time in proportion to the text, and formats are those of
+:mod:`trunkline.pipeline.schema_formats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from jsonschema_rs import Draft7Validator, RegexOptions, ValidationError
+
+from trunkline.pipeline.schema_formats import FORMATS, Format
+
+Predicate = Callable[[Any], bool]
+
+_MAX_PATTERN_BYTES: Final = 2 << 20
+"""Of a compiled pattern. ``.{1,1000}`` needs half of it."""
+_PATTERN_OPTIONS: Final = RegexOptions(size_limit=_MAX_PATTERN_BYTES, dfa_size_limit=_MAX_PATTERN_BYTES)
+MAX_REPEATS: Final = 1000
+"""How often a pattern may repeat a part, repeats inside repeats multiplied: RE2's own limit."""
+
+
+class SchemaError(Exception):
+    """A schema that is none of draft 7, or a pattern that is none. ``path``: keys and indexes to the spot."""
+
+    def __init__(self, reason: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
+def compile_engine(schema: Mapping[str, Any]) -> Predicate:
+    """Whether a value fits. Raises SchemaError. The predicate raises ValueError for a value that is nested too deep
+    where the schema looks at it."""
+    try:
+        return Draft7Validator(
+            dict(schema),
+            formats=dict(_FORMATS),
+            validate_formats=True,
+            pattern_options=_PATTERN_OPTIONS,
+            offline=True,
+        ).is_valid
+    except ValidationError as error:
+        raise SchemaError(error.message, tuple(error.instance_path)) from error
+    except ValueError as error:
+        raise SchemaError(str(error)) from error
+
+
+def compile_pattern(pattern: str) -> Predicate:
+    """Whether the pattern is found in a text. Raises SchemaError for what RE2 does not take either."""
+    if _repeats(pattern) > MAX_REPEATS:
+        raise SchemaError(f"repeats a part more than {MAX_REPEATS} times")
+    try:
+        return Draft7Validator({"pattern": pattern}, pattern_options=_PATTERN_OPTIONS, offline=True).is_valid
+    except ValueError as error:
+        raise SchemaError("no expression that RE2 takes, or too large a one") from error
+
+
+def _is_regex(text: str) -> bool:
+    try:
+        compile_pattern(text)
+    except SchemaError:
+        return False
+    return True
+
+
+_FORMATS: Final[Mapping[str, Format]] = {**FORMATS, "regex": _is_regex}
+
+
+def check_format(name: str, text: str) -> bool:
+    """Whether the text is of the format; of one that is not known, every text is."""
+    check = _FORMATS.get(name)
+    return check is None or check(text)
+
+
+def _repeats(pattern: str) -> int:
+    """How often the part that is repeated most is; counted repeats multiply with those around them."""
+    most = 1
+    inner = [1]
+    last = 1
+    index = 0
+    while index < len(pattern):
+        character = pattern[index]
+        if character == "\\":
+            index += 2
+            last = 1
+            continue
+        if character == "[":
+            index = _end_of_class(pattern, index)
+            last = 1
+        elif character == "(":
+            inner.append(1)
+            last = 1
+        elif character == ")":
+            last = inner.pop() if len(inner) > 1 else 1
+            inner[-1] = max(inner[-1], last)
+        elif character == "{" and (count := _count(pattern, index)) is not None:
+            last *= max(count, 1)
+            inner[-1] = max(inner[-1], last)
+            most = max(most, last)
+            index = pattern.index("}", index)
+        elif character not in "*+?":
+            last = 1
+        index += 1
+    return most
+
+
+def _end_of_class(pattern: str, start: int) -> int:
+    """The index of the bracket that closes a class of characters, or the last one of the pattern."""
+    depth = 0
+    index = start
+    while index < len(pattern):
+        if pattern[index] == "\\":
+            index += 1
+        elif pattern[index] == "[":
+            depth += 1
+        elif pattern[index] == "]":
+            depth -= 1
+            if depth == 0:
+                return index
+        index += 1
+    return len(pattern) - 1
+
+
+def _count(pattern: str, start: int) -> int | None:
+    """The larger number of ``{m,n}``; None if the brace is a letter like any other."""
+    end = pattern.find("}", start)
+    parts = pattern[start + 1 : end].split(",") if end > 0 else []
+    if not 1 <= len(parts) <= 2 or not all(part.strip().isdecimal() or not part.strip() for part in parts):
+        return None
+    return max((int(part[:9]) for part in parts if part.strip()), default=None)

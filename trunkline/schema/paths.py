@@ -24,7 +24,7 @@ TYPE_NAMES: Final[Mapping[int, str]] = {
     OBJECT: "object",
     NULL: "null",
 }
-_BITS: Final[Mapping[type, int]] = {
+TYPE_OF: Final[Mapping[type, int]] = {
     str: STRING,
     int: INTEGER,
     float: NUMBER,
@@ -77,10 +77,10 @@ def _walk(prefix: str, value: Mapping[str, Any], found: dict[str, int], depth: i
     for key, item in value.items():
         path = prefix + (escape_key(key) if "." in key or "\\" in key else key)
         if len(found) >= _MAX_PATHS or len(path) > MAX_PATH_CHARACTERS:
-            found[OTHER] = found.get(OTHER, 0) | _BITS[type(item)]
+            found[OTHER] = found.get(OTHER, 0) | TYPE_OF[type(item)]
             continue
         kind = type(item)
-        found[path] = found.get(path, 0) | _BITS[kind]
+        found[path] = found.get(path, 0) | TYPE_OF[kind]
         if kind is dict:
             if depth:
                 _walk(path + ".", item, found, depth - 1)
@@ -91,7 +91,7 @@ def _walk(prefix: str, value: Mapping[str, Any], found: dict[str, int], depth: i
 def _walk_items(path: str, items: Sequence[Any], found: dict[str, int], depth: int) -> None:
     for item in items[:_MAX_ITEMS]:
         kind = type(item)
-        found[path] = found.get(path, 0) | _BITS[kind]
+        found[path] = found.get(path, 0) | TYPE_OF[kind]
         if kind is dict:
             _walk(path + ".", item, found, depth)
         elif kind is list and depth:

@@ -33,16 +33,15 @@ KNOWN = [
     ("sha256", KEY, "base64", "Dhj7Qul5A2IyDEMEOR0+KjTntcAFoSxKyeCNk4V1+Ok="),
     (
         "sha512",
-        None,
+        KEY,
         "base64",
-        "AwAAHhKbBoaC8QogUpTZy9u5nFjDCjJ30cce7u2CcNRnVRHofODE/sj2l1upUNouCeXwz6M9hqBPhWv3DvoVpg==",
+        "upIL3uXvd8csOUhxO4GdlA1mkSN/WrlcRkxOAc/DOqTvtl0vFQpOdVphUp2T4Rl7akLLi9wX4q3CX7bLtQmn8g==",
     ),
     (
         "sha512",
-        KEY,
-        "hex",
-        "ba920bdee5ef77c72c3948713b819d940d6691237f5ab95c464c4e01cfc33aa4efb65d2f150a4e755a61529d93e1197b"
-        + "6a42cb8bdc17e2adc25fb6cbb509a7f2",
+        None,
+        "base64",
+        "AwAAHhKbBoaC8QogUpTZy9u5nFjDCjJ30cce7u2CcNRnVRHofODE/sj2l1upUNouCeXwz6M9hqBPhWv3DvoVpg==",
     ),
 ]
 

@@ -20,6 +20,7 @@ from trunkline.delivery.dispatch import DeliveryDefaults, Dispatcher
 from trunkline.delivery.feed import Feed
 from trunkline.delivery.gate import Gate, GateSettings
 from trunkline.delivery.lane import Lane, LaneSettings
+from trunkline.delivery.pace import Pace
 from trunkline.destinations.kit import DELIVERED_OUTCOME, SINGLE_EVENTS, Outcome, OutgoingEvent
 from trunkline.log.base import ACCEPTED
 from trunkline.log.records import RECORD_VERSION, AcceptedEvent, Envelope
@@ -87,6 +88,7 @@ async def cpu_s(directory: Path, destinations: int) -> float:
     log.appender(ACCEPTED, "0")
     store = SqliteStateStore(directory / f"{destinations}.db")
     budget = MemoryBudget(1 << 30)
+    pace = Pace()
     touched: set[Lane] = set()
 
     def make(slug: str, feed: Feed) -> Lane:
@@ -95,6 +97,7 @@ async def cpu_s(directory: Path, destinations: int) -> float:
             "0",
             feed=feed,
             gate=Gate(clock, random, GateSettings()),
+            pace=pace,
             share=budget.share(slug),
             bulk_directory=directory,
             on_change=touched.add,

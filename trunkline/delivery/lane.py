@@ -28,6 +28,7 @@ from trunkline.delivery.flight import Flight
 from trunkline.delivery.gate import Gate
 from trunkline.delivery.intake import LaneIntake
 from trunkline.delivery.ledger import Ledger
+from trunkline.delivery.pace import Pace
 from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.sender_slot import SenderSlot
@@ -63,6 +64,7 @@ class Lane:
         *,
         feed: Feed,
         gate: Gate,
+        pace: Pace,
         share: LaneShare,
         bulk_directory: Path,
         on_change: Callable[[Lane], None],
@@ -76,6 +78,7 @@ class Lane:
         self.key = key
         self.partition = partition
         self.gate = gate
+        self._pace = pace
         self._on_change = on_change
         self._clock = clock
         self._random = random
@@ -184,6 +187,8 @@ class Lane:
         starting = len(self._senders) - len(self._flights)
         batches = max((waiting + due) / rules.events, self._queue.size_bytes / rules.size_bytes if waiting else 0)
         while starting < batches and self.gate.has_room(self._settings.background, starting):
+            if not self._pace.may_start(self):
+                return
             starting += 1
             task = asyncio.get_running_loop().create_task(self._send_until_idle())
             self._senders.add(task)

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -22,7 +30,12 @@ from trunkline.state.base import Changes, LaneKey
 
 METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 PUBLISH_INTERVAL_S: Final = 2.0
+LONGEST_PUBLISH_INTERVAL_S: Final = 15.0
+PUBLISH_SHARE: Final = 0.01
+"""Of one core: with thousands of destinations the metrics are published less often."""
 _SUFFIX: Final = ".prom"
+
+disable_created_metrics()
 
 _log = structlog.get_logger(__name__)
 
@@ -131,10 +144,12 @@ class WorkerMetrics:
     ) -> None:
         """Measure the loop's lag and the lanes now and then and publish them, until cancelled."""
         loop = asyncio.get_running_loop()
+        interval_s = PUBLISH_INTERVAL_S
         while True:
-            expected = loop.time() + PUBLISH_INTERVAL_S
-            await asyncio.sleep(PUBLISH_INTERVAL_S)
+            expected = loop.time() + interval_s
+            await asyncio.sleep(interval_s)
             self._lag.observe(max(0.0, loop.time() - expected))
+            began_s = loop.time()
             for destination, count in waiting().items():
                 self._waiting.labels(destination).set(count)
             self._replays.clear()
@@ -144,3 +159,5 @@ class WorkerMetrics:
                 await asyncio.to_thread(publish)
             except OSError as error:
                 _log.warning("metrics.not_published", error=str(error))
+            cost_s = loop.time() - began_s
+            interval_s = min(LONGEST_PUBLISH_INTERVAL_S, max(PUBLISH_INTERVAL_S, cost_s / PUBLISH_SHARE))

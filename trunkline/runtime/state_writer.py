@@ -20,7 +20,9 @@ MANY_LANES_S: Final = 0.2
 """Commits that many lanes have a part in cost by the lane, so they come less often. What a kill can make come twice is
 bounded by the lane's own cap, not by time."""
 STALL_S: Final = 0.25
-"""While a commit takes longer than this, nothing is sent: it bounds what a kill can make come twice."""
+STALL_MANY_LANES: Final = 4
+"""While a commit takes longer than this, and so many times the pause that many lanes cause, nothing is sent: it bounds
+what a kill can make come twice."""
 WATCH_INTERVAL_S: Final = 0.5
 RETRY_INTERVAL_S: Final = 1.0
 
@@ -123,7 +125,7 @@ class StateWriter:
         if changes.empty:
             return True
         loop = asyncio.get_running_loop()
-        stall = loop.call_later(STALL_S, self._stalls)
+        stall = loop.call_later(STALL_S + STALL_MANY_LANES * self._many_lanes_s, self._stalls)
         try:
             await loop.run_in_executor(self._thread, self._commit, changes)
         except (StateError, OSError) as error:

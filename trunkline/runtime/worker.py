@@ -24,6 +24,7 @@ from trunkline.delivery.feed import Feed
 from trunkline.delivery.gate import Gate, GateSettings
 from trunkline.delivery.http import GuardedClient
 from trunkline.delivery.lane import Lane, LaneSettings
+from trunkline.delivery.pace import Pace
 from trunkline.destinations.kit import Sender, Surroundings
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.failpoints import failpoint
@@ -96,6 +97,7 @@ class Worker:
         self._policy = EgressPolicy()
         self._client = GuardedClient(lambda: self._policy, timeout_s=parts.settings.send_timeout_s, clock=parts.clock)
         self._random = SystemRandom()
+        self._pace = Pace()
         self._budget = MemoryBudget(parts.settings.lane_memory_bytes)
         self._dispatcher = Dispatcher(
             self._make_lane,
@@ -385,6 +387,7 @@ class Worker:
             partition,
             feed=feed,
             gate=gate or self._make_gate(),
+            pace=self._pace,
             share=share or self._budget.share(slug),
             bulk_directory=self._parts.data.bulk / slug,
             on_change=self._writer.touch,

@@ -27,6 +27,7 @@ from trunkline.delivery.dispatch import DeliveryDefaults, Dispatcher
 from trunkline.delivery.feed import Feed
 from trunkline.delivery.gate import Gate, GateSettings
 from trunkline.delivery.lane import Lane, LaneSettings
+from trunkline.delivery.pace import Pace
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import (
     DELIVERED_OUTCOME,
@@ -202,6 +203,7 @@ class World:
         self._writing: tuple[Changes, list[Lane]] | None = None
         self._recording = 0
         self.connections = Connections(state.intervals)
+        self._pace = Pace()
         self._budget = MemoryBudget(1 << 28)
         self.dispatcher = Dispatcher(
             self._make_lane,
@@ -228,6 +230,7 @@ class World:
             "0",
             feed=feed,
             gate=Gate(self.clock, self._random, GateSettings(self._defaults.concurrency), self._breaker),
+            pace=self._pace,
             share=self._budget.share(f"{slug} {len(self._budget._lanes)}"),
             bulk_directory=self._bulk_directory / slug,
             on_change=lambda lane: self._touch(lane) if generation == self._generation else None,

@@ -23,6 +23,7 @@ from trunkline.delivery.dispatch import DeliveryDefaults, Dispatcher
 from trunkline.delivery.feed import Feed
 from trunkline.delivery.gate import Gate, GateSettings
 from trunkline.delivery.lane import Lane, LaneSettings
+from trunkline.delivery.pace import Pace
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Result, Sender
 from trunkline.replay.books import ReplayBooks, check_replays
@@ -231,6 +232,7 @@ class ReplayWorld:
     def _start(self) -> None:
         state = self.store.read()
         self.changes = Changes()
+        self._pace = Pace()
         self._budget = MemoryBudget(1 << 28)
         self.dispatcher = Dispatcher(
             self._make_lane, self._sender_factory, cast(Callable[[int], EnvelopeReader], None), 0, self._defaults
@@ -266,6 +268,7 @@ class ReplayWorld:
             partition,
             feed=feed,
             gate=gate or self._make_gate(),
+            pace=self._pace,
             share=share or self._budget.share(slug),
             bulk_directory=self.directory / "bulk",
             on_change=lambda lane: None,

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from trunkline.cli.options import DataDirOption
-from trunkline.cli.printing import console, paragraph, plain, table
 from trunkline.cli.in_force import workspace_in_force
+from trunkline.cli.options import DataDirOption
+from trunkline.cli.plans_transfer import register as register_transfer
+from trunkline.cli.printing import console, paragraph, plain, table
 from trunkline.observe.wording import count_text
 from trunkline.spec.plans import RULE_TYPES, TrackingPlan
 
@@ -54,4 +55,5 @@ def _as_json(plan: TrackingPlan) -> dict[str, Any]:
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Tracking plans: list, export, import.", no_args_is_help=True)
     group.command("list")(list_plans)
+    register_transfer(group)
     app.add_typer(group, name="plans")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from trunkline.secrets import Secrets, is_masked, mask
+from trunkline.spec.plans import Rule, TrackingPlan
 from trunkline.workspace import vocabulary
 from trunkline.workspace.codec import make_snapshot
 from trunkline.workspace.delivery_section import DeliverySection
@@ -14,8 +15,12 @@ from trunkline.workspace.destination_type import DestinationType, SettingProblem
 from trunkline.workspace.egress_section import EgressSection
 from trunkline.workspace.filters_section import FiltersSection
 from trunkline.workspace.model import CLIENT_SIDE_TYPES, Destination, Reference, Snapshot, Source
+from trunkline.workspace.plan_reference import rules_of_file
+from trunkline.workspace.plans_section import PlansSection
 from trunkline.workspace.problem import Report, nearest
 from trunkline.workspace.references import References
+from trunkline.workspace.schema_section import SchemaSection
+from trunkline.workspace.section_reader import neighbours
 from trunkline.workspace.settings_reader import SettingsReader
 from trunkline.workspace.transformations_section import TransformationsSection
 from trunkline.workspace.yaml_tree import BROKEN, At, Broken, Node, items, locate, parse_tree, step
@@ -63,8 +68,14 @@ class _Checker:
         if top is None:
             return None
         slug, name = self._workspace(root, top.get("workspace"))
-        sources = self._each(top.get("sources"), self._source)
+        storage_types = [name for name, kind in self._types.items() if kind.storage]
+        near = neighbours(top.get("sources"), top.get("destinations"), top.get("tracking_plans"), storage_types)
+        schema = SchemaSection(self._section, self._problem, near)
+        sources = self._each(top.get("sources"), lambda at: self._source(at, schema))
         source_lines = self._unique(top.get("sources"))
+        plans = PlansSection(self._section, self._problem, self._note, near, schema, self._rules_of_file)
+        tracking_plans = self._each(top.get("tracking_plans"), lambda at: self._tracking_plan(at, plans))
+        self._unique(top.get("tracking_plans"))
         destinations = self._each(top.get("destinations"), lambda at: self._destination(at, source_lines))
         self._unique(top.get("destinations"))
         transformations = TransformationsSection(self._section, self._slug, self._scalar_or_reference, self._problem)
@@ -85,6 +96,7 @@ class _Checker:
             destinations=destinations,
             egress=egress_rules,
             references=self._references,
+            tracking_plans=tracking_plans,
             transformations=transformation_items,
         )
 
@@ -102,7 +114,7 @@ class _Checker:
             self._missing(at, "name", "name: Acme")
         return slug or "", self._name(keys, slug)
 
-    def _source(self, at: At) -> Source | None:
+    def _source(self, at: At, schema: SchemaSection) -> Source | None:
         keys = self._section(at, vocabulary.SOURCE)
         if keys is None:
             return None
@@ -114,6 +126,8 @@ class _Checker:
             type=self._source_type(at, keys),
             write_keys=self._source_write_keys(at, keys.get("write_keys"), slug or ""),
             enabled=enabled,
+            schema_filters=schema.filters(keys.get("schema_filters"), slug or ""),
+            schema_configuration=schema.source_configuration(keys.get("schema_configuration"), slug or ""),
         )
 
     def _source_type(self, at: At, keys: Mapping[str, At]) -> str:
@@ -161,6 +175,17 @@ class _Checker:
             self._write_keys[value] = at
             return True
         return False
+
+    def _tracking_plan(self, at: At, plans: PlansSection) -> TrackingPlan | None:
+        keys = self._section(at, vocabulary.TRACKING_PLAN)
+        if keys is None:
+            return None
+        slug = self._slug(at, keys)
+        return plans.plan(at, keys, slug or "", self._name(keys, slug))
+
+    def _rules_of_file(self, at: At, plan: str) -> Sequence[Rule] | None:
+        self._references.append(Reference(("tracking_plans", plan, "rules"), "file", str(at.node.value)))
+        return rules_of_file(at, self._resolver, self._problem)
 
     def _destination(self, at: At, source_lines: Mapping[str, int]) -> Destination | None:
         keys = self._section(at, vocabulary.DESTINATION)

@@ -8,11 +8,14 @@ from typing import Any, Final
 import yaml
 
 from trunkline.secrets import mask
+from trunkline.spec.plans import TrackingPlan
 from trunkline.workspace.delivery_section import delivery_keys
 from trunkline.workspace.destination_type import DestinationType
 from trunkline.workspace.egress_section import egress_keys
 from trunkline.workspace.filters_section import filters_keys
 from trunkline.workspace.model import Snapshot
+from trunkline.workspace.plans_section import plan_keys
+from trunkline.workspace.schema_section import schema_keys
 from trunkline.workspace.transformations_section import transformation_keys
 
 _LINE_BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
@@ -50,6 +53,7 @@ def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType]
                 "type": source.type,
                 "write_keys": writer.value(source.write_keys, ("sources", source.slug, "write_keys")),
                 "enabled": source.enabled,
+                **schema_keys(source.schema_filters, source.schema_configuration),
             }
             for source in snapshot.sources.values()
         ]
@@ -70,6 +74,8 @@ def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType]
             "settings": writer.value(item.settings, steps, frozenset(secret)),
         }
         document["destinations"].append(entry)
+    if snapshot.tracking_plans:
+        document["tracking_plans"] = [writer.plan(plan) for plan in snapshot.tracking_plans.values()]
     if snapshot.transformations:
         hidden: frozenset[str] = frozenset() if show_secrets else frozenset({"hash.key"})
         document["transformations"] = [
@@ -79,6 +85,11 @@ def to_yaml(snapshot: Snapshot, destination_types: Mapping[str, DestinationType]
     egress = egress_keys(snapshot.egress, show_secrets=show_secrets)
     if egress:
         document["egress"] = writer.value(egress, ("egress",))
+    return dump_yaml(document)
+
+
+def dump_yaml(document: Mapping[str, Any]) -> str:
+    """A document, or a section of one, as this module writes it."""
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return text
 
@@ -88,6 +99,11 @@ class _Writer:
 
     def __init__(self, references: Mapping[tuple[str, ...], dict[str, str]]) -> None:
         self._references: Final = references
+
+    def plan(self, plan: TrackingPlan) -> dict[str, Any]:
+        """With its rules, or with the file that they came from."""
+        reference = self._references.get(("tracking_plans", plan.slug, "rules"))
+        return plan_keys(plan) if reference is None else {**plan_keys(plan, rules=False), **reference}
 
     def value(self, value: Any, steps: tuple[str, ...], secret: frozenset[str] = frozenset()) -> Any:
         """``secret``: paths below this value that are masked; the empty path is this value itself."""

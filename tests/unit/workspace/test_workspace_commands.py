@@ -63,7 +63,7 @@ def test_check_of_a_good_file(app: typer.Typer, tmp_path: Path) -> None:
 
 def test_check_of_a_bad_file_prints_each_problem_on_a_line(app: typer.Typer, tmp_path: Path) -> None:
     path = tmp_path / "w.yaml"
-    path.write_text(WORKSPACE.replace("http://", "htp://").replace("[web]}", "[wep]}") + "tracking_plans: []\n")
+    path.write_text(WORKSPACE.replace("http://", "htp://").replace("[web]}", "[wep]}") + "functions: []\n")
     result = CliRunner().invoke(app, ["check", str(path)])
     assert result.exit_code == 1
     lines = result.output.splitlines()

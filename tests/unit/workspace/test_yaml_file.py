@@ -155,7 +155,7 @@ def test_the_keys_of_the_contract_that_wait_are_known_by_name(key: str) -> None:
     assert key in vocabulary.DESTINATION.unbuilt
 
 
-@pytest.mark.parametrize("key", ["functions", "tracking_plans", "consent", "warehouses"])
+@pytest.mark.parametrize("key", ["functions", "consent", "warehouses"])
 def test_the_sections_of_the_contract_that_wait_are_known_by_name(key: str) -> None:
     assert key in vocabulary.TOP.unbuilt
 

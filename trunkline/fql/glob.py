@@ -39,11 +39,18 @@ def compile_glob(pattern: str) -> Matcher:
     items = _items(pattern)
     if items is None:
         return _nothing
-    if not any(isinstance(item, _Class) for item in items):
-        return _literal_matcher(items)
+    chunks = _chunks(items)
+    if chunks is not None:
+        return _literal_matcher(chunks)
     if len(pattern) > MAX_AUTOMATON_PATTERN:
         return _nothing
     return _automaton(items)
+
+
+def literal_chunks(pattern: str) -> list[str] | None:
+    """The texts between the stars, the first and the last one may be empty; None for a pattern with more than stars."""
+    items = _items(pattern)
+    return None if items is None else _chunks(items)
 
 
 def _nothing(_text: str) -> bool:
@@ -107,21 +114,30 @@ def _class_char(pattern: str, at: int) -> tuple[str, int] | None:
     return pattern[at], at + 1
 
 
-def _literal_matcher(items: list[_Item]) -> Matcher:
+def _chunks(items: list[_Item]) -> list[str] | None:
     chunks = [""]
     for item in items:
         if isinstance(item, str):
             chunks[-1] += item
-        else:
+        elif item is _STAR:
             chunks.append("")
+        else:
+            return None
+    return chunks
+
+
+def _literal_matcher(chunks: list[str]) -> Matcher:
     first, last = chunks[0], chunks[-1]
     if len(chunks) == 1:
         return first.__eq__
-    middle = [chunk for chunk in chunks[1:-1] if chunk]
+    middle = chunks[1:-1]
     if not middle and not last:
         return lambda text: text.startswith(first)
     if not middle and not first:
         return lambda text: text.endswith(last)
+    if len(middle) == 1 and not first and not last:
+        (part,) = middle
+        return lambda text: part in text
     shortest = len(first) + len(last)
 
     def match(text: str) -> bool:

@@ -20,9 +20,11 @@ condition                                is true when the value
 
 from __future__ import annotations
 
+import enum
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from trunkline.fql.dialects import MISSING
@@ -125,57 +127,105 @@ def constant_text(node: Node) -> str:
     return node.value if isinstance(node.value, str) else js_text(node.value)
 
 
-def compile_condition(node: Node) -> Predicate:
-    """The closure of one condition that ``check_trigger`` let through."""
+class Test(enum.Enum):
+    """What a condition asks of the value at its path."""
+
+    NULL = "is missing or null"
+    PRESENT = "is neither missing nor null"
+    BOOLEAN = "is this boolean"
+    NUMBER = "is this number"
+    OTHER_NUMBER = "is another number"
+    ORDER = "is a number in this order to this one"
+    TEXT = "is this text"
+    NOT_TEXT = "is not this text"
+    CONTAINS = "is a text that holds this one, or does not"
+    BEGINS = "is a text that begins with this one, or does not"
+    ENDS = "is a text that ends with this one, or does not"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of a trigger. ``order`` is one of ``< <= > >=`` with ``Test.ORDER``; ``wanted`` is false for the
+    negation of a call."""
+
+    steps: tuple[str, ...]
+    test: Test
+    constant: Any = None
+    order: str = ""
+    wanted: bool = True
+
+
+def condition_of(node: Node) -> Condition:
+    """What a condition that ``check_trigger`` let through asks."""
     match node:
-        case Not(operand=Call() as call):
-            return _text_condition(call, negated=True)
-        case Call():
-            return _text_condition(node, negated=False)
+        case Not(operand=Call(arguments=(Path() as path, argument)) as call):
+            return _text_condition(call.function, path, argument, wanted=False)
+        case Call(arguments=(Path() as path, argument)):
+            return _text_condition(node.function, path, argument, wanted=True)
         case Comparison(left=Path() as path):
             return _comparison(node.operator, path, node.right)
     raise AssertionError(f"not a condition of a trigger: {node!r}")
 
 
-def _comparison(sign: str, path: Path, right: Node) -> Predicate:
-    get, root = _getter(path), path.steps[0].partition(".")[0]
+def _comparison(sign: str, path: Path, right: Node) -> Condition:
+    steps = _steps(path)
+    root = steps[0]
     constant = right.value if isinstance(right, Literal) else constant_text(right)
     if sign in _ORDERS:
-        order, bound = _ORDERS[sign], js_number(constant_text(right))
+        bound = js_number(constant_text(right))
         if isinstance(constant, bool) and root in OBJECTS:
             bound = float(constant)
-        return orders_against(get, order, bound)
+        return Condition(steps, Test.ORDER, bound, order=sign)
     if constant is None and root not in _WITHOUT_NULL:
-        if sign == "=":
-            return lambda event: (value := get(event)) is None or value is MISSING
-        return lambda event: (value := get(event)) is not None and value is not MISSING
+        return Condition(steps, Test.NULL if sign == "=" else Test.PRESENT)
     if isinstance(constant, bool) and sign == "=" and root in _WITH_BOOLEANS:
-        return lambda event: get(event) is constant
+        return Condition(steps, Test.BOOLEAN, constant)
     if is_number(constant) and root in OBJECTS:
-        if sign == "=":
+        return Condition(steps, Test.NUMBER if sign == "=" else Test.OTHER_NUMBER, constant)
+    return Condition(steps, Test.TEXT if sign == "=" else Test.NOT_TEXT, constant_text(right))
+
+
+def _text_condition(function: str, path: Path, argument: Node, *, wanted: bool) -> Condition:
+    text = constant_text(argument)
+    if function == "contains":
+        return Condition(_steps(path), Test.CONTAINS, text, wanted=wanted)
+    kind, affix = _affix(text)
+    return Condition(_steps(path), Test.BEGINS if kind == "beginning" else Test.ENDS, affix, wanted=wanted)
+
+
+def _steps(path: Path) -> tuple[str, ...]:
+    """The package's reading of a path: brackets separate too, and an object alone is the key of its own name."""
+    root, _, below = ".".join(path.steps).partition(".")
+    return (root,) if root in FIELDS else (root, *_STEP.findall(below or root))
+
+
+def compile_condition(node: Node) -> Predicate:
+    """The closure of one condition that ``check_trigger`` let through."""
+    asked = condition_of(node)
+    get, constant, wanted = _getter(asked.steps), asked.constant, asked.wanted
+    match asked.test:
+        case Test.NULL:
+            return lambda event: (value := get(event)) is None or value is MISSING
+        case Test.PRESENT:
+            return lambda event: (value := get(event)) is not None and value is not MISSING
+        case Test.BOOLEAN:
+            return lambda event: get(event) is constant
+        case Test.NUMBER:
             return lambda event: (value := get(event)) == constant and type(value) is not bool
-        return lambda event: is_number(value := get(event)) and value != constant
-    text = constant_text(right)
-    if sign == "!=":
-        return lambda event: get(event) != text
-    if root in FIELDS:
-        return lambda event: event.get(root) == text
-    if text:
-        _, _, below = ".".join(path.steps).partition(".")
-        return equals_text((root, *_STEP.findall(below or root)), text)
-    return lambda event: get(event) == text
-
-
-def _text_condition(call: Call, *, negated: bool) -> Predicate:
-    subject, argument = call.arguments
-    assert isinstance(subject, Path)
-    get, part, wanted = _getter(subject), constant_text(argument), not negated
-    if call.function == "contains":
-        return lambda event: type(value := get(event)) is str and (part in value) is wanted
-    kind, affix = _affix(part)
-    if kind == "beginning":
-        return lambda event: type(value := get(event)) is str and value.startswith(affix) is wanted
-    return lambda event: type(value := get(event)) is str and value.endswith(affix) is wanted
+        case Test.OTHER_NUMBER:
+            return lambda event: is_number(value := get(event)) and value != constant
+        case Test.ORDER:
+            return orders_against(get, _ORDERS[asked.order], constant)
+        case Test.TEXT:
+            return equals_text(asked.steps, constant) if constant else lambda event: get(event) == constant
+        case Test.NOT_TEXT:
+            return lambda event: get(event) != constant
+        case Test.CONTAINS:
+            return lambda event: type(value := get(event)) is str and (constant in value) is wanted
+        case Test.BEGINS:
+            return lambda event: type(value := get(event)) is str and value.startswith(constant) is wanted
+        case Test.ENDS:
+            return lambda event: type(value := get(event)) is str and value.endswith(constant) is wanted
 
 
 def _affix(pattern: str) -> tuple[str, str]:
@@ -185,40 +235,25 @@ def _affix(pattern: str) -> tuple[str, str]:
     return ("end", pattern[1:]) if pattern.startswith("*") else ("nowhere", "")
 
 
-def _getter(path: Path) -> Getter:
+def _getter(steps: tuple[str, ...]) -> Getter:
     """Reads as the package does: a value on the way that counts as false (0, "", false, null) is the result."""
-    root, _, below = ".".join(path.steps).partition(".")
-    if root in FIELDS:
-        return lambda event: event.get(root, MISSING)
-    steps = [(step, index_of(step)) for step in _STEP.findall(below or root)]
-    if len(steps) == 1 and steps[0][1] is None:
-        ((only, _),) = steps
-
-        def below_root(event: Event) -> Any:
-            inner = event.get(root, MISSING)
-            return inner.get(only, MISSING) if type(inner) is dict else _step(inner, only, None)
-
-        return below_root
-    if len(steps) == 2 and steps[0][1] is None and steps[1][1] is None:
-        (upper, _), (lower, _) = steps
-
-        def two_below_root(event: Event) -> Any:
-            value = event.get(root, MISSING)
-            value = value.get(upper, MISSING) if type(value) is dict else _step(value, upper, None)
-            return value.get(lower, MISSING) if type(value) is dict else _step(value, lower, None)
-
-        return two_below_root
+    if len(steps) == 1:
+        (field,) = steps
+        return lambda event: event.get(field, MISSING)
+    root, *names = steps
+    below = [(name, index_of(name)) for name in names]
 
     def read(event: Event) -> Any:
         value = event.get(root, MISSING)
-        for step, index in steps:
-            value = _step(value, step, index)
+        for name, index in below:
+            value = value.get(name, MISSING) if type(value) is dict else step_as_package(value, name, index, MISSING)
         return value
 
     return read
 
 
-def _step(value: Any, step: str, index: int | None) -> Any:
+def step_as_package(value: Any, step: str, index: int | None, missing: Any) -> Any:
+    """What ``step`` leads to; of a value that counts as false it is that value."""
     if value is None or value is False or ((type(value) is str or is_number(value)) and not value):
         return value
-    return step_into(value, step, index, MISSING)
+    return step_into(value, step, index, missing)

@@ -1,0 +1,99 @@
+"""The few forms of Python that ``generator`` writes, as nodes of ``ast``.
+
+Nothing here takes source text. A name is one of ours (``_NAME``), everything of the user's is a constant.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from types import CodeType
+from typing import Any, Final, TypedDict
+
+_NAME: Final = re.compile(r"[a-z]+[0-9]*")
+_LOAD: Final = ast.Load()
+_STORE: Final = ast.Store()
+_OPERATORS: Final[dict[str, ast.cmpop]] = {
+    "==": ast.Eq(),
+    "!=": ast.NotEq(),
+    "<": ast.Lt(),
+    "<=": ast.LtE(),
+    ">": ast.Gt(),
+    ">=": ast.GtE(),
+    "in": ast.In(),
+    "not in": ast.NotIn(),
+    "is": ast.Is(),
+    "is not": ast.IsNot(),
+}
+
+
+class _Place(TypedDict):
+    lineno: int
+    col_offset: int
+
+
+_AT: Final[_Place] = {"lineno": 1, "col_offset": 0}
+
+
+def constant(value: str | float | bool | frozenset[str] | None) -> ast.Constant:
+    return ast.Constant(value, **_AT)  # type: ignore[arg-type]  # typeshed forgets frozenset
+
+
+def name(identifier: str) -> ast.Name:
+    return ast.Name(_ours(identifier), _LOAD, **_AT)
+
+
+def assigned(identifier: str, value: ast.expr) -> ast.NamedExpr:
+    return ast.NamedExpr(ast.Name(_ours(identifier), _STORE, **_AT), value, **_AT)
+
+
+def compared(left: ast.expr, operator: str, right: ast.expr) -> ast.Compare:
+    return ast.Compare(left, [_OPERATORS[operator]], [right], **_AT)
+
+
+def called(function: ast.expr, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(function, list(arguments), [], **_AT)
+
+
+def method(subject: ast.expr, identifier: str) -> ast.Attribute:
+    return ast.Attribute(subject, _ours(identifier), _LOAD, **_AT)
+
+
+def every(tests: Sequence[ast.expr]) -> ast.expr:
+    return tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), list(tests), **_AT)
+
+
+def any_of(tests: Sequence[ast.expr]) -> ast.expr:
+    return tests[0] if len(tests) == 1 else ast.BoolOp(ast.Or(), list(tests), **_AT)
+
+
+def negated(test: ast.expr) -> ast.expr:
+    return ast.UnaryOp(ast.Not(), test, **_AT)
+
+
+def choice(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
+    return ast.IfExp(test, then, otherwise, **_AT)
+
+
+def predicate(test: ast.expr) -> CodeType:
+    """The code of ``def predicate(event): if test: return True; return False``. Nothing is run to make it."""
+    body: list[ast.stmt] = [
+        # A test that ends in jumps is faster than one whose value is returned.
+        ast.If(test, [ast.Return(constant(True), **_AT)], [], **_AT),
+        ast.Return(constant(False), **_AT),
+    ]
+    parameters = ast.arguments([], [ast.arg("event", **_AT)], None, [], [], None, [])
+    function = ast.FunctionDef("predicate", parameters, body, [], **_AT)
+    module = compile(ast.Module([function], []), "<fql>", "exec", dont_inherit=True)
+    return _only_code(module.co_consts)
+
+
+def _only_code(constants: Sequence[Any]) -> CodeType:
+    (code,) = [item for item in constants if isinstance(item, CodeType)]
+    return code
+
+
+def _ours(identifier: str) -> str:
+    assert _NAME.fullmatch(identifier), identifier
+    return identifier

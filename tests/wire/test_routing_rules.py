@@ -20,7 +20,7 @@ from tests.unit.fql.generate import ASTRAL, FIELDS, KEYS, OBJECTS, Events, Expre
 from trunkline.fql import FILTER, FqlUnsupportedError, Query, compile_fql, format_fql, to_ir
 from trunkline.fql.tree import Node
 from trunkline.pipeline.browser_conditions import for_browsers
-from trunkline.pipeline.destination_filters import compile_filters
+from trunkline.pipeline.destination_filters import CompiledFilters, compile_filters
 from trunkline.pipeline.routing_rules import routing_rule
 from trunkline.pipeline.sampling import script_json
 from trunkline.spec.discards import Discard
@@ -81,8 +81,8 @@ def random_filter(random: Random) -> Filter:
     return Filter(condition, action, fields=fields)
 
 
-def ours(filters: list[Filter], event: dict[str, Any]) -> str:
-    result = compile_filters(filters, "web", Random(0)).verdict(event, msgspec.json.encode(event))
+def ours(compiled: CompiledFilters, event: dict[str, Any]) -> str:
+    result = compiled.verdict(event, msgspec.json.encode(event))
     return "null" if isinstance(result, Discard) else script_json(msgspec.json.decode(result))
 
 
@@ -99,16 +99,17 @@ def test_browsers_do_what_the_server_does_or_drop_the_event(ask: Ask) -> None:
             filters = [random_filter(random) for _ in range(random.choice([1, 1, 2, 3]))]
             rule = routing_rule("Hook", filters, "web")
             assert rule is not None
-            cases += [(filters, rule, Events(random).event()) for _ in range(10)]
-        questions = [{"rules": [rule], "destination": "Hook", "event": event} for _, rule, event in cases]
-        for (filters, rule, event), theirs in zip(cases, ask(questions), strict=True):
+            compiled = compile_filters(filters, "web", Random(0))
+            cases += [(filters, compiled, rule, Events(random).event()) for _ in range(10)]
+        questions = [{"rules": [rule], "destination": "Hook", "event": event} for _, _, rule, event in cases]
+        for (filters, compiled, rule, event), theirs in zip(cases, ask(questions), strict=True):
             if (rule["matchers"], rule["transformers"]) == DROPS_ALL:
                 assert theirs is None
                 seen["inexpressible"] += 1
                 continue
             if is_listed(json.dumps([rule, event], ensure_ascii=False)):
                 continue
-            mine = ours(filters, event)
+            mine = ours(compiled, event)
             assert mine == script_json(theirs), f"{filters} {json.dumps(event)}"
             seen["dropped" if theirs is None else "same" if mine == script_json(event) else "changed"] += 1
     assert min(seen["dropped"], seen["same"], seen["changed"]) > CASES // 20, seen

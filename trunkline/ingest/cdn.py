@@ -34,6 +34,7 @@ from trunkline.ingest.analytics_js import (
     CdnError,
 )
 from trunkline.ingest.auth import Callers
+from trunkline.ingest.cdn_settings import SourceSettings
 from trunkline.workspace.model import Network, Snapshot, Source
 
 Scope = MutableMapping[str, Any]
@@ -41,9 +42,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
-
-SEGMENT_DESTINATION: Final = "Segment.io"
-"""The key under which an SDK finds the settings of its own delivery (``spec/event_path.md`` §2.2)."""
 
 _SETTINGS_PATH: Final = re.compile(r"/v1/projects/([^/]+)/settings/?")
 _SCRIPT_PATH: Final = re.compile(r"/analytics\.js/v1/([^/]+)/analytics(?:\.min)?\.js")
@@ -117,6 +115,7 @@ class Cdn:
         self._trusted_proxies = tuple(trusted_proxies)
         self._callers = Callers(tuple(trusted_proxies))
         self._on_unknown_key = on_unknown_key
+        self._source_settings = SourceSettings()
         self._scripts = _CompressedCache(_CACHE_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,7 +147,7 @@ class Cdn:
         except _BadHost:
             await reply.error(400, "bad_request", "The Host header is not a host name with an optional port.")
             return
-        body = json.dumps(source_settings(self._snapshot(), source, write_key, protocol, host)).encode()
+        body = self._source_settings.encode(self._snapshot(), source, write_key, protocol, host)
         # A shared cache that mixes up hosts would hand one visitor's Host to all others as the place to send
         # their events to; only an address that we were told may be kept in one.
         scope_of_cache = b"public" if self._public else b"private"
@@ -261,48 +260,6 @@ class Cdn:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self._trusted_proxies)
-
-
-def source_settings(snapshot: Snapshot, source: Source, write_key: str, protocol: str, host: str) -> dict[str, object]:
-    """What an SDK learns of its source (``spec/event_path.md`` §2.2).
-
-    ``host`` may be followed by a path. Every value below is an object where Kotlin's SDK wants one. Telemetry of
-    the SDK itself stays off: its sample rate is 0.
-    """
-    api_host = f"{host}/v1"
-    cloud_destinations = sorted(
-        destination.name
-        for destination in snapshot.destinations.values()
-        if destination.enabled and source.slug in destination.sources
-    )
-    return {
-        "integrations": {
-            SEGMENT_DESTINATION: {
-                "apiKey": write_key,
-                "apiHost": api_host,
-                "protocol": protocol,
-                "retryQueue": True,
-                "addBundledMetadata": True,
-                "unbundledIntegrations": cloud_destinations,
-                "bundledConfigIds": [],
-                "unbundledConfigIds": [],
-                "maybeBundledConfigIds": {},
-                "versionSettings": {"version": "4.4.7", "componentTypes": ["browser"]},
-            }
-        },
-        "plan": {
-            "track": {"__default": {"enabled": True, "integrations": {}}},
-            "identify": {"__default": {"enabled": True}},
-            "group": {"__default": {"enabled": True}},
-        },
-        "edgeFunction": {},
-        "analyticsNextEnabled": True,
-        "middlewareSettings": {},
-        "enabledMiddleware": {},
-        "metrics": {"sampleRate": 0, "host": api_host, "protocol": protocol},
-        "legacyVideoPluginsEnabled": False,
-        "remotePlugins": [],
-    }
 
 
 def personalised(standalone: bytes, write_key: str) -> bytes:

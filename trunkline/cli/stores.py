@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trunkline.clock import Clock
@@ -44,6 +44,29 @@ def read_workspace(settings: Settings, clock: Clock) -> Snapshot | None:
     except (SecretsError, WorkspaceError) as error:
         print(f"trunkline: what the workspace holds is not known here: {error}", file=sys.stderr)
         return None
+
+
+@contextlib.contextmanager
+def open_workspaces(settings: Settings, clock: Clock) -> Iterator[Callable[[str], Snapshot | None]]:
+    """Workspaces by version, as they were; None for one that is not kept or cannot be read."""
+    if not (settings.data_dir / FILE_NAME).exists():
+        yield lambda version: None
+        return
+    try:
+        store = ConfigStore(settings.data_dir, Secrets.open(settings.data_dir, settings.master_key), clock)
+    except (SecretsError, WorkspaceError):
+        yield lambda version: None  # `read_workspace` has said why
+        return
+
+    def read(version: str) -> Snapshot | None:
+        try:
+            return store.snapshot(version)
+        except (SecretsError, WorkspaceError) as error:
+            print(f"trunkline: the workspace {version} is not known here: {error}", file=sys.stderr)
+            return None
+
+    with store:
+        yield read
 
 
 def read_replays(directory: Path) -> list[ReplaySpec]:

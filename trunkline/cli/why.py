@@ -6,28 +6,35 @@ import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
+from trunkline.archive.blocked_reader import BlockedReader
 from trunkline.archive.errors import ArchiveError
 from trunkline.archive.open_store import open_store
 from trunkline.archive.reader import ArchiveReader
 from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.printing import console, paragraph, plain
-from trunkline.cli.stores import open_state, read_replays, read_workspace
+from trunkline.cli.stores import open_state, open_workspaces, read_replays, read_workspace
 from trunkline.clock import SystemClock
+from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.log.base import LogError
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.log.records import RecordError
 from trunkline.observe.endings import Ending, Facts, Status
 from trunkline.observe.lanes import LANES_FILE, LanesError, LanesStatus, decode_lanes
+from trunkline.observe.retrace import Retracer, difference_lines
 from trunkline.observe.why import Arrival, Looked, Story, explain
 from trunkline.observe.wording import time_text
+from trunkline.pipeline.gate import TAKES_EVERYTHING, GatedType
+from trunkline.rehearsal.difference import Difference
 from trunkline.runtime.layout import DataDir
 from trunkline.settings import Settings
 from trunkline.state.base import ATTEMPTS_KEPT_D
+from trunkline.workspace.model import Destination
 
 _STYLES: Final[dict[Status, str]] = {"delivered": "green", "failed": "red"}
 
@@ -64,12 +71,14 @@ def why(
 
 def _explain(message_id: str, settings: Settings, data: DataDir, shown_dir: str) -> Story:
     clock = SystemClock()
-    archive, archive_name = None, ""
+    archive, blocked, archive_name = None, None, ""
     if data.archive_index.exists():
         store = open_store(settings.archive_url, data.archive)
-        archive, archive_name = ArchiveReader(data.archive_index, store), store.describe()
+        archive, blocked = ArchiveReader(data.archive_index, store), BlockedReader(data.archive_index, store)
+        archive_name = store.describe()
     facts = Facts(clock.now_ms(), read_workspace(settings, clock), _lanes(data), shown_dir)
     with contextlib.ExitStack() as stack:
+        past = stack.enter_context(open_workspaces(settings, clock))
         # Ingest may have run before any worker: then there is no state yet.
         state = stack.enter_context(open_state(data)) if data.state.exists() else None
         return explain(
@@ -78,9 +87,15 @@ def _explain(message_id: str, settings: Settings, data: DataDir, shown_dir: str)
             state,
             facts,
             archive=archive,
+            blocked_archive=blocked,
             archive_name=archive_name,
             replays=read_replays(data.root / "replays"),
+            retracer=Retracer(past, _type_of, current=facts.snapshot),
         )
+
+
+def _type_of(destination: Destination) -> GatedType:
+    return NATIVE_DESTINATIONS.get(destination.type, TAKES_EVERYTHING)
 
 
 def _lanes(data: DataDir) -> LanesStatus | None:
@@ -96,7 +111,7 @@ def story_json(story: Story) -> dict[str, object]:
         "message_id": story.message_id,
         "known": story.known,
         "arrivals": [_arrival_json(arrival) for arrival in story.arrivals],
-        "leftovers": [dataclasses.asdict(ending) for ending in story.leftovers],
+        "leftovers": [_ending_json(ending) for ending in story.leftovers],
         "looked": dataclasses.asdict(story.looked),
     }
 
@@ -110,9 +125,21 @@ def _arrival_json(arrival: Arrival) -> dict[str, object]:
         "name": arrival.name,
         "place": arrival.place,
         "body": arrival.body.decode("utf-8", "replace"),
-        "stages": [dataclasses.asdict(step) for step in arrival.steps],
-        "destinations": [dataclasses.asdict(ending) for ending in arrival.endings],
+        "stages": [dataclasses.asdict(step) | {"changes": _changes_json(step.changes)} for step in arrival.steps],
+        "destinations": [_ending_json(ending) for ending in arrival.endings],
     }
+
+
+def _ending_json(ending: Ending) -> dict[str, object]:
+    return dataclasses.asdict(ending) | {"changes": _changes_json(ending.changes)}
+
+
+def _changes_json(changes: Sequence[Difference]) -> list[dict[str, object]]:
+    kept = {"added": ("kind", "path", "after"), "removed": ("kind", "path", "before")}
+    return [
+        {name: getattr(change, name) for name in kept.get(change.kind, ("kind", "path", "before", "after"))}
+        for change in changes
+    ]
 
 
 def print_story(screen: Console, story: Story) -> None:
@@ -139,6 +166,9 @@ def _print_arrival(screen: Console, arrival: Arrival) -> None:
     paragraph(screen, f"{what or 'An event'}, {when}", style="bold")
     for step in arrival.steps:
         _print_line(screen, step.stage, step.text, "" if step.passed else "red")
+        for violation in step.violations:
+            paragraph(screen, f"- {plain(violation.type)}: {plain(violation.description)}", indent=4)
+        _print_changes(screen, step.changes)
         if step.mend:
             paragraph(screen, f"Mend: {step.mend}", indent=4)
     if arrival.status == "accepted" and not arrival.endings:
@@ -150,6 +180,11 @@ def _print_arrival(screen: Console, arrival: Arrival) -> None:
         _print_ending(screen, ending)
 
 
+def _print_changes(screen: Console, changes: Sequence[Difference]) -> None:
+    for line in difference_lines(changes):
+        paragraph(screen, f"- {plain(line)}", indent=4)
+
+
 def _print_line(screen: Console, head: str, text: str, style: str) -> None:
     paragraph(screen, f"{plain(head)}: {plain(text)}", indent=2, style=style)
 
@@ -158,6 +193,9 @@ def _print_ending(screen: Console, ending: Ending) -> None:
     _print_line(screen, ending.destination, ending.text, _STYLES.get(ending.status, ""))
     if ending.mend:
         paragraph(screen, f"Mend: {plain(ending.mend)}", indent=4)
+    if ending.changes:
+        paragraph(screen, "Its filters and transformations change the event:", indent=4)
+        _print_changes(screen, ending.changes)
     for note in ending.notes:
         paragraph(screen, plain(note), indent=4)
     if ending.command:

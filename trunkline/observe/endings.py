@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from trunkline.observe.lanes import LanesStatus, notes_of
+from trunkline.observe.retrace import LaneVerdict
 from trunkline.observe.wording import count_text, duration_text, minute_text, time_text
+from trunkline.rehearsal.difference import Difference
 from trunkline.replay.model import is_replay
 from trunkline.spec.delivery_codes import text_of
 from trunkline.spec.outcomes import DELIVERED, DESTINATION_DELETED, FAILED, FILTERED_AT_DESTINATION
 from trunkline.state.base import (
     ATTEMPTS_KEPT_D,
     ATTEMPTS_PER_DESTINATION,
+    RECORD_KEPT_D,
     RETRY,
     Attempt,
     BulkRow,
@@ -50,6 +53,8 @@ class Ending:
     attempts: list[Attempt] = field(default_factory=list)
     sample: Sample | None = None
     notes: list[str] = field(default_factory=list)
+    changes: tuple[Difference, ...] = ()
+    """What filters and transformations of the destination changed in what it gets."""
 
 
 @dataclass(slots=True)
@@ -85,6 +90,10 @@ class Facts:
         return shlex.join(words)
 
 
+Judge = Callable[[str], LaneVerdict | None]
+"""What the stages of a destination, by slug, say to the event; None: it is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Event:
     message_id: str
@@ -92,6 +101,7 @@ class _Event:
     received_at_ms: int
     partition: str
     place: int
+    judge: Judge
 
 
 def endings_of(
@@ -103,9 +113,10 @@ def endings_of(
     received_at_ms: int,
     partition: str,
     place: int,
+    judge: Judge = lambda slug: None,
 ) -> list[Ending]:
     """At every destination that has, or ever had, a connection to the source, by slug. Raises StateError."""
-    event = _Event(message_id, source, received_at_ms, partition, place)
+    event = _Event(message_id, source, received_at_ms, partition, place, judge)
     intervals: dict[str, list[Interval]] = {}
     for interval in facts.state.intervals:
         if interval.source == source:
@@ -156,6 +167,10 @@ def _at_destination(
     attempts = store.attempts_at(slug, event.partition, event.place)
     ending = _conclude(store, facts, event, slug, interval, rows, attempts)
     ending.attempts = attempts
+    if ending.status not in ("filtered", "unclear"):
+        verdict = event.judge(slug)
+        if verdict is not None and not verdict.reason:
+            ending.changes = verdict.changes
     return ending
 
 
@@ -190,7 +205,11 @@ def _conclude(
 
 
 def _settled_silently(store: DeliveryRecord, facts: Facts, event: _Event, slug: str, cancelled: int) -> Ending:
-    """No attempt is noted. So it was delivered at the first one, unless notes have been dropped meanwhile."""
+    """No attempt is noted. So it was filtered, or delivered at the first one, unless notes have been dropped
+    meanwhile."""
+    verdict = event.judge(slug)
+    if verdict is not None and verdict.reason and _filters_so(store, facts, event, slug, verdict.reason):
+        return _filtered(slug, verdict)
     lost = facts.losses_at(store, event.received_at_ms // MINUTE_MS).get((slug, event.source), 0)
     old = facts.now_ms - event.received_at_ms > ATTEMPTS_KEPT_D * DAY_MS
     if cancelled:
@@ -208,6 +227,24 @@ def _settled_silently(store: DeliveryRecord, facts: Facts, event: _Event, slug: 
         return Ending(slug, "delivered", "Delivered at the first attempt.")
     text = f"Delivered or failed: of the events received in that minute {lost:,} failed here. {kept}"
     return Ending(slug, "unclear", text, command=_replay_of(facts, event, slug))
+
+
+def _filtered(slug: str, verdict: LaneVerdict) -> Ending:
+    text = text_of(verdict.reason)
+    detail = f" It was {verdict.detail}." if verdict.detail else ""
+    said = f"iltered as {verdict.reason}: {text.meaning}{detail}"
+    if verdict.doubt:
+        return Ending(slug, "unclear", f"Delivered at the first attempt, or f{said} {verdict.doubt}", text.mend)
+    return Ending(slug, "filtered", f"F{said}", text.mend)
+
+
+def _filters_so(store: DeliveryRecord, facts: Facts, event: _Event, slug: str, reason: str) -> bool:
+    """Whether the record agrees that events were filtered so since. A destination that was behind may have judged the
+    event by a later workspace."""
+    if facts.now_ms - event.received_at_ms > RECORD_KEPT_D * DAY_MS:
+        return True
+    rows = store.record(event.received_at_ms, facts.now_ms + MINUTE_MS, destination=slug, source=event.source)
+    return any((row.key.outcome, row.key.reason) == (FILTERED_AT_DESTINATION, reason) for row in rows)
 
 
 def _noted_since(store: DeliveryRecord, facts: Facts, event: _Event, slug: str) -> int:

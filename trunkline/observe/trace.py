@@ -9,23 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from trunkline.delivery.accepted import EnvelopeFilter
 from trunkline.log.base import ACCEPTED, INGESTED, EventLog, Record
 from trunkline.log.records import (
-    RECORD_VERSION,
     AcceptedEvent,
+    BlockedEvent,
     Envelope,
     IngestedChunk,
     LoggedEvent,
-    RecordError,
     decode_chunk,
     decode_envelope,
+    decode_envelope_head,
 )
-from trunkline.spec.outcomes import FILTERED_AT_SOURCE
+from trunkline.schema.observer import REPORT_ID_PREFIX, REPORT_NAME
+from trunkline.spec.outcomes import DUPLICATE, FILTERED_AT_SOURCE
 from trunkline.state.base import place_of
 
 READ_BYTES: Final = 8 << 20
@@ -33,8 +34,8 @@ READ_BYTES: Final = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One time that ingest took the event. ``waits``: the source stage has not reached it. Otherwise it was accepted
-    at ``place``, or, without a place, discarded for one of ``reasons``."""
+    """One time that ingest took the event. ``waits``: the source stage has not reached it. Otherwise it was
+    ``accepted``, or ``blocked``, or else discarded for one of ``reasons``."""
 
     partition: str
     position: int
@@ -43,8 +44,8 @@ class Received:
     event: LoggedEvent
     waits: bool = True
     reasons: tuple[str, ...] = ()
-    accepted_in: str = ""
-    place: int | None = None
+    accepted: Accepted | None = None
+    blocked: Blocked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,43 +63,37 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """One event of the accepted log."""
+    """One event of the accepted log. ``snapshot``: the version of the workspace that was in force."""
 
     partition: str
     place: int
     event: AcceptedEvent
+    snapshot: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """One event that the source stage blocked, in the envelope at ``position``."""
+
+    partition: str
+    position: int
+    event: BlockedEvent
+    snapshot: str = ""
 
 
 @dataclass(slots=True)
 class Trace:
-    """What the logs hold of one messageId. ``since_ms``: the receivedAt of the oldest event that is still in the
-    ingested log, None when it is empty. ``searched_bytes`` are payloads."""
+    """What the logs hold of one messageId. ``reports``: events that Trunkline made of its violations. ``since_ms``: the
+    receivedAt of the oldest event that is still in the ingested log, None when it is empty. ``searched_bytes`` are
+    payloads."""
 
     received: list[Received] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
+    blocked: list[Blocked] = field(default_factory=list)
+    reports: list[Accepted] = field(default_factory=list)
     since_ms: int | None = None
     searched_bytes: int = 0
-
-
-class _EnvelopeHead(msgspec.Struct, array_like=True, gc=False):
-    """An envelope whose long parts are passed over."""
-
-    version: int
-    epoch: int
-    partition: str
-    group: str
-    start: int
-    stop: int
-    snapshot: str
-    survivors: msgspec.Raw
-    dedupe_keys: msgspec.Raw
-    dedupe_times_ms: msgspec.Raw
-    deltas: msgspec.Raw
-    fence: bool = False
-
-
-_head_decoder = msgspec.msgpack.Decoder(_EnvelopeHead)
 
 
 def trace(log: EventLog, message_id: str) -> Trace:
@@ -166,43 +161,69 @@ def _search_accepted(log: EventLog, partition: str, message_id: str, found: Trac
             for record in records:
                 payload = record.payload
                 found.searched_bytes += len(payload)
-                head = _head(payload)
-                if not counts.counts(_bare(head)):
+                head = decode_envelope_head(payload)
+                if not counts.counts(head):
                     continue
                 holds = payload.find(needle) >= 0
                 if not holds and not wanted.touches(head):
                     continue
                 envelope = decode_envelope(payload)
                 survivors = _survivors(envelope, record.position, partition, message_id)
+                blocked = [
+                    Blocked(partition, record.position, event, envelope.snapshot)
+                    for event in envelope.blocked
+                    if event.message_id == message_id
+                ]
                 found.accepted += survivors
-                wanted.settle(head, envelope, survivors)
+                found.blocked += blocked
+                if holds:
+                    found.reports += _reports(envelope, record.position, partition, message_id)
+                wanted.settle(envelope, survivors, blocked)
     finally:
         reader.close()
     found.received = wanted.received
 
 
-def _head(payload: bytes) -> _EnvelopeHead:
-    try:
-        head = _head_decoder.decode(payload)
-    except msgspec.MsgspecError as error:
-        raise RecordError(f"not an envelope: {error}") from error
-    if head.version != RECORD_VERSION:
-        raise RecordError(f"envelope of version {head.version}; this program reads {RECORD_VERSION}")
-    return head
-
-
-def _bare(head: _EnvelopeHead) -> Envelope:
-    """As much as tells whether it counts."""
-    bounds = (head.version, head.epoch, head.partition, head.group, head.start, head.stop, head.snapshot)
-    return Envelope(*bounds, [], b"", [], [], head.fence)
-
-
 def _survivors(envelope: Envelope, position: int, partition: str, message_id: str) -> list[Accepted]:
     return [
-        Accepted(partition, place_of(position, index), event)
+        Accepted(partition, place_of(position, index), event, envelope.snapshot)
         for index, event in enumerate(envelope.survivors)
         if event.message_id == message_id
     ]
+
+
+def _reports(envelope: Envelope, position: int, partition: str, message_id: str) -> list[Accepted]:
+    found = []
+    for index, event in enumerate(envelope.survivors):
+        report = report_of(event)
+        if report is not None and report.event_message_id == message_id:
+            found.append(Accepted(partition, place_of(position, index), event, envelope.snapshot))
+    return found
+
+
+class Report(msgspec.Struct, frozen=True, rename="camel"):
+    """What an event says that was made of a violation (``spec/event_path.md`` §4.6). ``source_slug``: where it was."""
+
+    event_message_id: str = msgspec.field(name="eventMessageID", default="")
+    source_slug: str = ""
+    violation_description: str = ""
+
+
+class _ReportBody(msgspec.Struct):
+    properties: Report
+
+
+_decode_report: Final = msgspec.json.Decoder(_ReportBody).decode
+
+
+def report_of(event: AcceptedEvent) -> Report | None:
+    """None: the event is not one that Trunkline made of a violation."""
+    if event.name != REPORT_NAME or not event.message_id.startswith(REPORT_ID_PREFIX):
+        return None
+    try:
+        return _decode_report(event.body).properties
+    except msgspec.MsgspecError:
+        return None  # somebody else's event of this name
 
 
 class _Uncovered:
@@ -211,37 +232,49 @@ class _Uncovered:
     def __init__(self, received: Sequence[Received]) -> None:
         self.received = list(received)
 
-    def _within(self, head: _EnvelopeHead) -> list[int]:
+    def _within(self, head: Envelope) -> list[int]:
         return [
             at
             for at, item in enumerate(self.received)
             if item.waits and item.partition == head.partition and head.start <= item.position < head.stop
         ]
 
-    def touches(self, head: _EnvelopeHead) -> bool:
+    def touches(self, head: Envelope) -> bool:
         return bool(self._within(head))
 
-    def settle(self, head: _EnvelopeHead, envelope: Envelope, survivors: Sequence[Accepted]) -> None:
-        """Of copies in one range the first ones survived, in order, whatever their number."""
-        left = list(survivors)
-        for at in self._within(head):
+    def settle(self, envelope: Envelope, survivors: Sequence[Accepted], blocked: Sequence[Blocked]) -> None:
+        """Of copies in one range the first one passed dedupe, and survived or was blocked; the others follow in order,
+        whatever their number. What was forwarded is under another source."""
+        survived, stopped = list(survivors), list(blocked)
+        for at in self._within(envelope):
             item = self.received[at]
-            survivor = next(
-                (one for one in left if (one.event.source, one.event.received_at_ms) == (item.source, item.at_ms)), None
-            )
-            if survivor is not None:
-                left.remove(survivor)
-                self.received[at] = replace(item, waits=False, accepted_in=survivor.partition, place=survivor.place)
+            accepted = _take(survived, item)
+            block = _take(stopped, item) if accepted is None else None
+            if accepted is not None or block is not None:
+                self.received[at] = replace(item, waits=False, accepted=accepted, blocked=block)
             else:
                 self.received[at] = _discarded(item, envelope)
 
 
+_Placed = TypeVar("_Placed", Accepted, Blocked)
+
+
+def _take(left: list[_Placed], item: Received) -> _Placed | None:
+    """The first of them that is this copy, out of the list."""
+    for one in left:
+        if (one.event.source, one.event.received_at_ms) == (item.source, item.at_ms):
+            left.remove(one)
+            return one
+    return None
+
+
 def _discarded(item: Received, envelope: Envelope) -> Received:
-    """The envelope tells reasons by source, type and name: mostly there is one."""
+    """The envelope tells reasons by source, type and name. Whatever passed dedupe and was discarded it holds whole, so
+    among several reasons it is that one."""
     kind = (item.source, item.event.type, item.event.name)
     reasons = {
         delta.reason
         for delta in envelope.deltas
         if delta.outcome == FILTERED_AT_SOURCE and (delta.source, delta.type, delta.name) == kind
     }
-    return replace(item, waits=False, reasons=tuple(sorted(reasons)))
+    return replace(item, waits=False, reasons=(DUPLICATE,) if DUPLICATE in reasons else tuple(sorted(reasons)))

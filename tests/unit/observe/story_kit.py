@@ -12,6 +12,7 @@ from trunkline.log.base import ACCEPTED, INGESTED, NewRecord
 from trunkline.log.records import (
     RECORD_VERSION,
     AcceptedEvent,
+    BlockedEvent,
     Delta,
     Envelope,
     IngestedChunk,
@@ -22,12 +23,15 @@ from trunkline.log.records import (
 )
 from trunkline.observe.endings import Facts
 from trunkline.observe.lanes import LanesStatus, LaneStatus
+from trunkline.observe.retrace import Retracer
 from trunkline.observe.why import Story, explain
 from trunkline.replay.model import ReplaySpec
 from trunkline.spec.outcomes import FILTERED_AT_SOURCE
+from trunkline.spec.plans import TrackingPlan
+from trunkline.spec.transformations import Transformation
 from trunkline.state.base import Attempt, Changes, LaneState, RetryRow, StateStore, place_of
 from trunkline.testing.memory_log import MemoryLog
-from trunkline.workspace.model import Destination, Snapshot
+from trunkline.workspace.model import Destination, Snapshot, Source
 
 AT_MS = NOW_MS - 60_000
 """When events are received unless told otherwise."""
@@ -46,6 +50,11 @@ class World:
     lanes: list[LaneStatus] | None = field(default_factory=list)
     destinations: dict[str, Destination] = field(default_factory=dict)
     replays: list[ReplaySpec] = field(default_factory=list)
+    sources: dict[str, Source] = field(default_factory=dict)
+    plans: dict[str, TrackingPlan] = field(default_factory=dict)
+    transformations: tuple[Transformation, ...] = ()
+    past: dict[str, Snapshot] = field(default_factory=dict)
+    """Workspaces of earlier versions."""
     epoch: int = 1
 
     def __post_init__(self) -> None:
@@ -78,9 +87,13 @@ class World:
         epoch: int | None = None,
         fence: bool = False,
         applied: bool = True,
+        body: bytes = b"",
+        more: Sequence[AcceptedEvent] = (),
+        blocked: Sequence[BlockedEvent] = (),
+        snapshot: str = "v1",
     ) -> int:
         """An envelope over [start, stop) with these survivors; its position. ``reason``: of those that are none."""
-        survivors = [AcceptedEvent(source, at_ms, id, "track", "E", body_of(id)) for id in ids]
+        survivors = [AcceptedEvent(source, at_ms, id, "track", "E", body or body_of(id)) for id in ids]
         deltas = [Delta(source, "track", "E", FILTERED_AT_SOURCE, reason, 1)]
         envelope = Envelope(
             RECORD_VERSION,
@@ -89,12 +102,13 @@ class World:
             "shared",
             start,
             start + 1 if stop is None else stop,
-            "v1",
-            survivors,
+            snapshot,
+            [*survivors, *more],
             b"",
             [],
             deltas,
             fence,
+            list(blocked),
         )
         [position] = self._accepted.append([NewRecord(encode_envelope(envelope), envelope.counts())])
         if applied:
@@ -134,10 +148,23 @@ class World:
 
     def facts(self, now_ms: int = NOW_MS) -> Facts:
         lanes = LanesStatus(at_ms=now_ms, lanes=self.lanes) if self.lanes is not None else None
-        return Facts(now_ms, Snapshot("v1", "acme", "Acme", {}, self.destinations), lanes)
+        return Facts(now_ms, self.snapshot(), lanes)
+
+    def snapshot(self, version: str = "v1") -> Snapshot:
+        return Snapshot(
+            version,
+            "acme",
+            "Acme",
+            self.sources,
+            self.destinations,
+            tracking_plans=self.plans,
+            transformations=self.transformations,
+        )
 
     def tell(self, message_id: str = "m1", *, now_ms: int = NOW_MS) -> Story:
-        return explain(message_id, self.log, self.store, self.facts(now_ms), replays=self.replays)
+        facts = self.facts(now_ms)
+        retracer = Retracer(self.past.get, current=facts.snapshot)
+        return explain(message_id, self.log, self.store, facts, replays=self.replays, retracer=retracer)
 
     def accepted_event(self, message_id: str = "m1") -> int:
         """Ingested and accepted; its place."""

@@ -13,7 +13,7 @@ from trunkline.clock import SystemClock
 from trunkline.log.base import INGESTED, NewRecord
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.log.records import IngestedChunk, LoggedEvent, Rejection, encode_chunk
-from trunkline.observe.trace import trace
+from trunkline.observe.trace import Received, trace
 from trunkline.state.base import place_of
 from trunkline.testing.memory_log import MemoryLog
 from trunkline.testing.memory_state import MemoryStateStore
@@ -25,7 +25,11 @@ def world() -> World:
 
 
 def told(world: World, message_id: str = "m1") -> list[tuple[bool, tuple[str, ...], int | None]]:
-    return [(item.waits, item.reasons, item.place) for item in trace(world.log, message_id).received]
+    return [(item.waits, item.reasons, place(item)) for item in trace(world.log, message_id).received]
+
+
+def place(item: Received) -> int | None:
+    return item.accepted.place if item.accepted is not None else None
 
 
 def test_an_event_among_others(world: World) -> None:
@@ -65,7 +69,7 @@ def test_a_copy_of_another_source_in_the_same_range(world: World) -> None:
     stop = world.ingest("m1", source="web")
     position = world.accept(start, "m1", stop=stop + 1, source="web")
     found = trace(world.log, "m1").received
-    assert [(item.source, item.place) for item in found] == [("app", None), ("web", place_of(position, 0))]
+    assert [(item.source, place(item)) for item in found] == [("app", None), ("web", place_of(position, 0))]
 
 
 def test_envelopes_of_an_owner_that_lost_the_partition_do_not_count(world: World) -> None:
@@ -117,7 +121,7 @@ def test_every_copy_is_told_once(requests: list[list[str]], data: st.DataObject)
         survived += [place_of(position, at) for at, id in enumerate(new) if id == "m1"]
     found = trace(world.log, "m1").received
     assert len(found) == sum(ids.count("m1") for ids in requests)
-    assert [item.place for item in found if item.place is not None] == survived
+    assert [item.accepted.place for item in found if item.accepted is not None] == survived
     assert sum(item.waits for item in found) == sum(ids.count("m1") for ids in requests[covered:])
 
 

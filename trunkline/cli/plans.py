@@ -10,6 +10,7 @@ import typer
 
 from trunkline.cli.in_force import workspace_in_force
 from trunkline.cli.options import DataDirOption
+from trunkline.cli.plans_infer import infer
 from trunkline.cli.plans_transfer import register as register_transfer
 from trunkline.cli.printing import console, paragraph, plain, table
 from trunkline.observe.wording import count_text
@@ -53,7 +54,8 @@ def _as_json(plan: TrackingPlan) -> dict[str, Any]:
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Tracking plans: list, export, import.", no_args_is_help=True)
+    group = typer.Typer(help="Tracking plans: list, export, import, infer.", no_args_is_help=True)
     group.command("list")(list_plans)
     register_transfer(group)
+    group.command("infer")(infer)
     app.add_typer(group, name="plans")

@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
+from trunkline.pipeline.planned_names import PlannedNames, compile_names
+from trunkline.pipeline.schema_document import SchemaDocument, UnknownReferenceError
+from trunkline.pipeline.schema_engine import SchemaError
 from trunkline.schema.limits import OTHER
 from trunkline.schema.paths import split_path
 from trunkline.spec.plans import COMMON, GROUP, IDENTIFY, PAGE, PAGE_EVENT, SCREEN, SCREEN_EVENT, TRACK, TrackingPlan
 
 _VIEWED: Final = {PAGE: PAGE_EVENT, SCREEN: SCREEN_EVENT}
-_PLANNABLE: Final = (TRACK, PAGE, SCREEN, IDENTIFY, GROUP)
-
-Schema = Mapping[str, Any]
+_Key = tuple[str, str]
 
 
-class PlannedNames:
-    """Of an event with several versions only the oldest counts, as in Segment."""
+class PlanView:
+    """A source's plan, or none, asked by names. Of an event with several versions only the oldest counts, as in
+    Segment."""
 
     def __init__(self, plan: TrackingPlan | None) -> None:
-        self._rules: dict[tuple[str, str], tuple[int, Schema]] = {}
-        for rule in plan.rules if plan is not None else ():
-            key = (rule.type, rule.event)
-            if rule.type != COMMON and (key not in self._rules or rule.version < self._rules[key][0]):
-                self._rules[key] = (rule.version, rule.schema)
+        rules = [rule for rule in plan.rules if rule.type != COMMON] if plan is not None else []
+        rules.sort(key=lambda rule: -rule.version)
+        self._rules = {(rule.type, rule.event): rule for rule in rules}
+        self._types = {rule.type for rule in rules}
+        self._names: dict[_Key, PlannedNames | bool | None] = {}
 
     def event(self, event_type: str, name: str) -> bool | None:
         """None: the plan does not speak of such events, or there is none."""
-        if not self._rules or event_type not in _PLANNABLE or name == OTHER:
+        if name == OTHER or not self._types:
             return None
-        return self._schema(event_type, name) is not None
+        if self._key(event_type, name) is not None:
+            return True
+        # Other types are never blocked for being unplanned, unless the plan has rules of theirs.
+        return False if event_type == TRACK or (event_type in _VIEWED and event_type in self._types) else None
 
     def property(self, event_type: str, name: str, path: str) -> bool | None:
-        """Of an event of the plan. None: the event itself is not planned, or nothing can be said."""
-        schema = self._schema(event_type, name)
-        if schema is None or path == OTHER:
+        """Of an event that is planned. None: it is not, or nothing can be said."""
+        key = self._key(event_type, name)
+        if key is None or path == OTHER:
             return None
-        known: Any = _properties(schema).get("traits" if event_type in (IDENTIFY, GROUP) else "properties")
-        for key in split_path(path):
-            if not isinstance(known, Mapping):
-                return False
-            known = known.get("items") if key == "$" else _properties(known).get(key)
-        return known is not None
+        if key not in self._names:
+            self._names[key] = self._compile(key)
+        names = self._names[key]
+        return names.has_all(_value_at(path)) if isinstance(names, PlannedNames) else names
 
-    def _schema(self, event_type: str, name: str) -> Schema | None:
+    def _key(self, event_type: str, name: str) -> _Key | None:
+        """The rule that is for such events."""
         keys = [(event_type, name), (event_type, ""), (TRACK, _VIEWED.get(event_type, ""))]
-        found = next((self._rules[key] for key in keys if key in self._rules), None)
-        return found[1] if found is not None else None
+        return next((key for key in keys if key in self._rules), None)
+
+    def _compile(self, key: _Key) -> PlannedNames | bool | None:
+        """True: it names none, so that all are planned; None: it cannot be read."""
+        rule = self._rules[key]
+        try:
+            names = compile_names(
+                SchemaDocument(rule.schema), "traits" if rule.type in (IDENTIFY, GROUP) else "properties"
+            )
+        except (UnknownReferenceError, SchemaError):
+            return None
+        return True if names is None else names
 
 
-def _properties(schema: Schema) -> Mapping[str, Any]:
-    known = schema.get("properties")
-    return known if isinstance(known, Mapping) else {}
+def _value_at(path: str) -> Any:
+    """Properties that hold nothing but this path."""
+    value: Any = None
+    for key in reversed(split_path(path)):
+        value = [value] if key == "$" else {key: value}
+    return value

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from trunkline.observe.planned import PlannedNames
+from trunkline.observe.planned import PlanView
 from trunkline.observe.wording import time_text
 from trunkline.schema.reader import SchemaReader, SeenEvent, SeenProperty
 from trunkline.workspace.model import Snapshot
@@ -83,15 +83,15 @@ def read_schema(
 ) -> list[EventRow]:
     """By source, type and name. Raises SchemaError. ``snapshot`` None: what is planned is not known."""
     plans = snapshot.plan_by_source if snapshot is not None else {}
-    planned: dict[str, PlannedNames] = {}
+    views: dict[str, PlanView] = {}
     rows = []
     for seen in reader.events(source=source, event_type=event_type, name=name, since_ms=since_ms):
-        names = planned.get(seen.source)
-        if names is None:
-            names = planned[seen.source] = PlannedNames(plans.get(seen.source))
+        view = views.get(seen.source)
+        if view is None:
+            view = views[seen.source] = PlanView(plans.get(seen.source))
         found = reader.properties(seen.source, seen.type, seen.name, since_ms=since_ms) if with_properties else []
-        properties = [PropertyRow(one, names.property(seen.type, seen.name, one.path)) for one in found]
-        rows.append(EventRow(seen, names.event(seen.type, seen.name), properties))
+        properties = [PropertyRow(one, view.property(seen.type, seen.name, one.path)) for one in found]
+        rows.append(EventRow(seen, view.event(seen.type, seen.name), properties))
     return rows
 
 

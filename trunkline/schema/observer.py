@@ -249,7 +249,7 @@ class SchemaObserver:
 def _protocols(event: AcceptedEvent | BlockedEvent) -> Protocols:
     try:
         if isinstance(event, BlockedEvent):
-            return protocols_of_json(event.protocols, event.source)
+            return protocols_of_json(event.protocols)
         return protocols_of_event(event.body, event.source)
     except msgspec.MsgspecError:
         return NONE

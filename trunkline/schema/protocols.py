@@ -41,17 +41,20 @@ def protocols_of_event(body: bytes, source: str) -> Protocols:
     if MARK not in body:
         return NONE
     context = _decode_event(body).context
-    return _read(context.get("protocols"), source) if isinstance(context, dict) else NONE
+    protocols = context.get("protocols") if isinstance(context, dict) else None
+    if not isinstance(protocols, dict) or protocols.get("sourceId") != source:
+        return NONE  # a client's own, such as `event_version`, or of the source that it was forwarded from
+    return _read(protocols)
 
 
-def protocols_of_json(text: bytes, source: str) -> Protocols:
+def protocols_of_json(text: bytes) -> Protocols:
     """What stands in the JSON of ``context.protocols`` alone, which may be empty. Raises msgspec.MsgspecError."""
-    return _read(_decode_any(text), source) if text else NONE
+    return _read(_decode_any(text)) if text else NONE
 
 
-def _read(value: object, source: str) -> Protocols:
+def _read(value: object) -> Protocols:
     """A client may have written anything there."""
-    if not isinstance(value, Mapping) or value.get("sourceId", source) != source:
+    if not isinstance(value, Mapping):
         return NONE
     violations = value.get("violations")
     return Protocols(

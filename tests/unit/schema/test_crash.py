@@ -42,7 +42,7 @@ def failpoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[Failpoints]:
 
 
 def fill(world: World, number: int) -> None:
-    protocols = {"violations": [{"type": "Required", "field": "a", "description": "a is required"}]}
+    protocols = {"sourceId": "web", "violations": [{"type": "Required", "field": "a", "description": "a is required"}]}
     world.append(accepted(f"E{number}", {"a": 1, f"p{number}": 2}), accepted(properties={"a": 1}, protocols=protocols))
     world.append(blocked(properties={"a": 1}), blocked(f"E{number}", reason="event_setting"))
 

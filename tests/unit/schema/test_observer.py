@@ -98,7 +98,11 @@ def test_violations_with_samples(make_world: MakeWorld) -> None:
         at_ms = T0 + minute * 60_000
         world.append(accepted(properties={"pad": "x" * 200, "n": minute}, at_ms=at_ms, protocols=protocols))
         world.observe()
-    world.append(blocked(at_ms=T0 + 600_000, reason="schema_violation", protocols={"violations": [violation()]}))
+    world.append(
+        blocked(
+            at_ms=T0 + 600_000, reason="schema_violation", protocols={"sourceId": "web", "violations": [violation()]}
+        )
+    )
     world.observe()
     first, second = world.reader.violations(samples=True)
     assert (first.type, first.field, first.description) == ("Required", "properties.id", "properties.id is required")
@@ -112,8 +116,9 @@ def test_violations_with_samples(make_world: MakeWorld) -> None:
     "protocols",
     [
         {"sourceId": "other", "violations": [violation()], "omitted": ["x"]},
-        {"violations": "no", "omitted": {"a": 1}},
-        {"violations": [1, None], "omitted": [3], "omitted_on_violation": None},
+        {"violations": [violation()]},
+        {"sourceId": "web", "violations": "no", "omitted": {"a": 1}},
+        {"sourceId": "web", "violations": [1, None], "omitted": [3], "omitted_on_violation": None},
         {"event_version": 2},
     ],
 )
@@ -130,7 +135,7 @@ def test_counts_by_time(world: World) -> None:
     for days, hours in ((0, 0), (1, 0), (4, 2), (4, 9), (40, 0)):
         at_ms = noon_ms - days * DAY_MS - hours * HOUR_MS
         world.append(
-            accepted(properties={"id": 1}, at_ms=at_ms, protocols={"violations": [violation()]}),
+            accepted(properties={"id": 1}, at_ms=at_ms, protocols={"sourceId": "web", "violations": [violation()]}),
             blocked(at_ms=at_ms, properties={"id": 2}),
         )
         world.observe()
@@ -153,7 +158,7 @@ def test_counts_by_time(world: World) -> None:
 
 
 def test_what_is_not_seen_any_more_goes(world: World) -> None:
-    world.append(accepted("Old", {"a": 1}, protocols={"violations": [violation()]}))
+    world.append(accepted("Old", {"a": 1}, protocols={"sourceId": "web", "violations": [violation()]}))
     world.append(accepted("New", {"a": 1}))
     world.observe()
     world.clock.pass_s(80 * 86_400)
@@ -177,7 +182,7 @@ def test_beyond_the_limits_things_count_together(make_world: MakeWorld) -> None:
     limits = Limits(events=3, properties=2, traits=1, violations=2)
     world = make_world(limits=limits)
     for number in range(6):
-        broken = {"violations": [violation(f"properties.{number}")]}
+        broken = {"sourceId": "web", "violations": [violation(f"properties.{number}")]}
         world.append(accepted(f"E{number}", {"a": 1}, protocols=broken), accepted(f"P{number}", kind="page"))
         world.append(
             accepted("E0", {f"p{number}": 1, f"q{number}": "x"}), accepted("", {f"t{number}": 1}, kind="group")
@@ -230,7 +235,7 @@ class Cpu:
 
 def test_without_time_counts_of_events_stay_exact_and_properties_are_estimated(make_world: MakeWorld) -> None:
     world = make_world(cpu_s=Cpu(10.0), limits=Limits(always=4))
-    broken = {"violations": [violation()], "omitted": ["new"]}
+    broken = {"sourceId": "web", "violations": [violation()], "omitted": ["new"]}
     for _ in range(3):
         events = [accepted(properties={"id": 1, "odd": 1} if at % 2 else {"id": 1}) for at in range(40)]
         world.append(*events, accepted(properties={"id": 1}, protocols=broken), accepted("Rare", {"r": 1}))

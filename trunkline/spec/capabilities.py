@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-METHODS: Final = frozenset({"identify", "track", "page", "screen", "group", "alias"})
+from trunkline.spec.event import TYPES
+
+METHODS: Final = TYPES
 """The calls that there are: an event's ``type``."""
 
 BROWSER: Final = "browser"

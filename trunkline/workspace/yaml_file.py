@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from trunkline.secrets import Secrets, is_masked, mask
+from trunkline.spec.capabilities import source_kind
 from trunkline.spec.plans import Rule, TrackingPlan
 from trunkline.workspace import vocabulary
 from trunkline.workspace.codec import make_snapshot
@@ -76,7 +77,8 @@ class _Checker:
         plans = PlansSection(self._section, self._problem, self._note, near, schema, self._rules_of_file)
         tracking_plans = self._each(top.get("tracking_plans"), lambda at: self._tracking_plan(at, plans))
         self._unique(top.get("tracking_plans"))
-        destinations = self._each(top.get("destinations"), lambda at: self._destination(at, source_lines))
+        source_types = {source.slug: source.type for source in sources}
+        destinations = self._each(top.get("destinations"), lambda at: self._destination(at, source_lines, source_types))
         self._unique(top.get("destinations"))
         transformations = TransformationsSection(self._section, self._slug, self._scalar_or_reference, self._problem)
         self._unique(top.get("transformations"))
@@ -187,7 +189,9 @@ class _Checker:
         self._references.append(Reference(("tracking_plans", plan, "rules"), "file", str(at.node.value)))
         return rules_of_file(at, self._resolver, self._problem)
 
-    def _destination(self, at: At, source_lines: Mapping[str, int]) -> Destination | None:
+    def _destination(
+        self, at: At, source_lines: Mapping[str, int], source_types: Mapping[str, str]
+    ) -> Destination | None:
         keys = self._section(at, vocabulary.DESTINATION)
         if keys is None:
             return None
@@ -198,6 +202,8 @@ class _Checker:
             self._note(at, "off, because it does not say `enabled: true`", "Add it when events should be sent")
         settings = self._settings(at, keys.get("settings"), slug or "", kind)
         sources = self._destination_sources(at, keys.get("sources"), source_lines)
+        if kind is not None and not kind.storage:
+            self._note_kinds(keys.get("sources", at), kind, sources, source_types)
         section = FiltersSection(self._section, self._problem)
         storage = kind is not None and kind.storage
         return Destination(
@@ -211,6 +217,17 @@ class _Checker:
             filters=section.filters(keys.get("filters"), sources, storage=storage),
             consent_categories=section.consent_categories(keys.get("consent_categories"), storage=storage),
         )
+
+    def _note_kinds(
+        self, at: At, kind: DestinationType, sources: Iterable[str], source_types: Mapping[str, str]
+    ) -> None:
+        """A source may be listed whose events such a destination does not take: they are counted as unsupported."""
+        for slug in sources:
+            found = source_kind(source_types.get(slug, ""))
+            if found not in kind.source_kinds:
+                works = " and ".join(sorted(kind.source_kinds))
+                reason = f"events of {slug} are not sent here: {kind.name} works with {works} sources, not {found} ones"
+                self._note(at, reason, f"Take {slug} out of `sources`, unless its events are to be counted here")
 
     def _destination_type(self, at: At, keys: Mapping[str, At]) -> DestinationType | None:
         known = ", ".join(sorted(self._types))

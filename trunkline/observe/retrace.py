@@ -3,6 +3,7 @@ get. They run with the workspace that was in force when the event was accepted, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -14,26 +15,39 @@ from trunkline.delivery.gates import gate_of
 from trunkline.delivery.judgement import judge
 from trunkline.log.records import AcceptedEvent, BlockedEvent, LoggedEvent
 from trunkline.pipeline.gate import TAKES_EVERYTHING, GatedType
-from trunkline.pipeline.source_program import SourceProgram, SourceResult, compile_source
+from trunkline.pipeline.plan_edits import annotate
+from trunkline.pipeline.source_program import PLAN, SourceProgram, SourceResult, compile_source
 from trunkline.rehearsal.difference import Difference, bodies_differ
 from trunkline.schema.protocols import protocols_of_json
+from trunkline.spec.codes import SOURCE_DISABLED
 from trunkline.spec.delivery_codes import text_of
 from trunkline.spec.discards import (
+    COMMON_SCHEMA_VIOLATION,
     EVENT_SETTING,
     FILTERED_BY_RULES,
+    FORWARDING_LIMIT,
+    INVALID_PLAN,
     INVALID_TRANSFORMATION,
+    SCHEMA_VIOLATION,
     TRANSFORMATION_DROP,
+    UNPLANNED,
+    UNPLANNED_AND_SCHEMA_VIOLATION,
     Discard,
 )
 from trunkline.spec.schema_filters import SchemaFilters
 from trunkline.spec.violations import Violation
 from trunkline.workspace.model import Destination, Snapshot
 
-PLAN: Final = "plan"
 TRANSFORMATIONS: Final = "transformations"
 SCHEMA: Final = "schema"
 SOURCE_STAGE: Final = "source stage"
+FORWARDED: Final = "forwarded"
 _STAGE_OF: Final = {
+    UNPLANNED: PLAN,
+    SCHEMA_VIOLATION: PLAN,
+    UNPLANNED_AND_SCHEMA_VIOLATION: PLAN,
+    COMMON_SCHEMA_VIOLATION: PLAN,
+    INVALID_PLAN: PLAN,
     TRANSFORMATION_DROP: TRANSFORMATIONS,
     INVALID_TRANSFORMATION: TRANSFORMATIONS,
     EVENT_SETTING: SCHEMA,
@@ -135,7 +149,32 @@ class Retracer:
         said = f"Blocked as {event.reason}: {text.meaning}"
         if detail:
             said += f" {detail[:1].upper()}{detail[1:]}."
-        return Step(_STAGE_OF.get(event.reason, PLAN), False, said, text.mend, violations)
+        return Step(_STAGE_OF.get(event.reason, SOURCE_STAGE), False, said, text.mend, violations)
+
+    def ended_at_target(self, version: str, event: BlockedEvent) -> Step | None:
+        """Why a blocked event is not at the source that it was forwarded to. None: it was forwarded to none."""
+        snapshot = self._snapshot(version)
+        if snapshot is None or _STAGE_OF.get(event.reason) != PLAN:
+            return None
+        slug = snapshot.schema_configuration_of(event.source).forward_blocked_events_to
+        if not slug:
+            return None
+        target = snapshot.sources.get(slug)
+        reason = SOURCE_DISABLED if target is None or not target.enabled else FORWARDING_LIMIT
+        stage = ""
+        if reason != SOURCE_DISABLED:
+            for name, program in _programs(snapshot, slug):
+                result = _run(program, forwarded_event(event), forwarded=True)
+                if result is not None and isinstance(result.event, Discard):
+                    reason, stage = result.event.reason, f", stage {name},"
+                    break
+        text = text_of(reason)
+        return Step(
+            FORWARDED,
+            False,
+            f"Forwarded to source {slug}, and there{stage} discarded as {reason}: {text.meaning}",
+            text.mend,
+        )
 
     # -- at a destination ----------------------------------------------------------------------------------------
 
@@ -231,9 +270,18 @@ def _passed_stage(
     return None
 
 
+def forwarded_event(event: BlockedEvent) -> LoggedEvent:
+    """A blocked event as it enters the source that it is forwarded to."""
+    body = event.body
+    if event.protocols:
+        with contextlib.suppress(msgspec.MsgspecError):
+            body = annotate(body, msgspec.json.decode(event.protocols))
+    return LoggedEvent(event.message_id, event.type, event.name, body)
+
+
 def _violations(event: BlockedEvent) -> tuple[Violation, ...]:
     try:
-        return protocols_of_json(event.protocols, event.source).violations
+        return protocols_of_json(event.protocols).violations
     except msgspec.MsgspecError:
         return ()
 

@@ -25,7 +25,7 @@ from trunkline.log.records import (
     decode_envelope,
     decode_envelope_head,
 )
-from trunkline.schema.observer import REPORT_ID_PREFIX, REPORT_NAME
+from trunkline.pipeline.violation_events import ID_PREFIX, NAME
 from trunkline.spec.outcomes import DUPLICATE, FILTERED_AT_SOURCE
 from trunkline.state.base import place_of
 
@@ -218,7 +218,7 @@ _decode_report: Final = msgspec.json.Decoder(_ReportBody).decode
 
 def report_of(event: AcceptedEvent) -> Report | None:
     """None: the event is not one that Trunkline made of a violation."""
-    if event.name != REPORT_NAME or not event.message_id.startswith(REPORT_ID_PREFIX):
+    if event.name != NAME or not event.message_id.startswith(ID_PREFIX):
         return None
     try:
         return _decode_report(event.body).properties

@@ -17,9 +17,9 @@ import msgspec
 from trunkline.archive.blocked_reader import BlockedReader
 from trunkline.archive.reader import ArchiveReader
 from trunkline.log.base import EventLog
-from trunkline.log.records import AcceptedEvent, BlockedEvent, LoggedEvent
+from trunkline.log.records import AcceptedEvent, BlockedEvent
 from trunkline.observe.endings import Ending, Facts, endings_of, told_by_attempts
-from trunkline.observe.retrace import SOURCE_STAGE, LaneVerdict, Retracer, Step
+from trunkline.observe.retrace import FORWARDED, SOURCE_STAGE, LaneVerdict, Retracer, Step, forwarded_event
 from trunkline.observe.trace import Accepted, Blocked, Received, Refused, Trace, report_of, trace
 from trunkline.observe.wording import duration_text
 from trunkline.replay.model import ReplaySpec
@@ -32,7 +32,6 @@ ArrivalStatus = Literal["refused", "waiting", "discarded", "accepted"]
 _SKEW_TOLD_US: Final = 1_000_000
 INGEST: Final = "ingest"
 DEDUPE: Final = "dedupe"
-FORWARDED: Final = "forwarded"
 _REPORTS_SHOWN: Final = 5
 
 
@@ -203,7 +202,7 @@ def _received(item: Received, found: Trace, retracer: Retracer) -> Arrival:
         steps.append(Step(DEDUPE, True, "Its messageId was new."))
         steps.append(retracer.blocked(blocked.snapshot, blocked.event))
         steps += _reported(found, blocked.partition, blocked.position)
-        steps += _forwarded_to(found, blocked)
+        steps += _forwarded_to(found, blocked, retracer)
     else:
         arrival.status = "discarded"
         steps.append(_discarded(item.reasons))
@@ -224,10 +223,13 @@ def _reported(found: Trace, partition: str, position: int) -> list[Step]:
     return steps
 
 
-def _forwarded_to(found: Trace, blocked: Blocked) -> list[Step]:
+def _forwarded_to(found: Trace, blocked: Blocked, retracer: Retracer) -> list[Step]:
     """Where a blocked event came in again, in the same envelope."""
     came = [item.event.source for item in found.accepted if _is_of(blocked, item)]
     came += [item.event.source for item in found.blocked if item is not blocked and _is_of(blocked, item)]
+    if not came:
+        ended = retracer.ended_at_target(blocked.snapshot, blocked.event)
+        return [] if ended is None else [ended]
     return [
         Step(FORWARDED, True, f"Forwarded to source {source}, as blocked events of this one are.") for source in came
     ]
@@ -298,7 +300,7 @@ def _without_ingested(found: Trace, retracer: Retracer) -> list[Arrival]:
             steps = _came_from(before) if before is not None else []
             steps.append(retracer.blocked(stopped.snapshot, stopped.event, forwarded=before is not None))
             if before is None:
-                steps += _forwarded_to(found, stopped)
+                steps += _forwarded_to(found, stopped, retracer)
             arrivals.append(_blocked_arrival(stopped.event, steps))
     return arrivals
 
@@ -312,8 +314,7 @@ def _origin(found: Trace, item: Accepted, retracer: Retracer) -> list[Step]:
     before = _blocked_before(found, item)
     if before is None:
         return []
-    event = before.event
-    logged = LoggedEvent(event.message_id, event.type, event.name, event.body)
+    logged = forwarded_event(before.event)
     passed = retracer.passed(item.snapshot, item.event.source, logged, item.event.body, forwarded=True)
     return _came_from(before) + passed
 

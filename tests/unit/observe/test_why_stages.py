@@ -239,8 +239,13 @@ def test_the_workspace_of_then_is_asked(world: World) -> None:
 def test_a_blocked_event_that_was_forwarded(world: World) -> None:
     plan(world, track=Enforcement(violations=BLOCK), forward_blocked_events_to="dead")
     world.transformations = (Transformation("mark", "dead", "all", new_event_name="Dead"),)
-    blocked = block(world, "schema_violation")
-    body = msgspec.json.encode(msgspec.json.decode(blocked.body) | {"event": "Dead"})
+    protocols = {
+        "sourceId": "web",
+        "violations": [{"type": "Required", "field": "", "description": "total is required"}],
+    }
+    blocked = block(world, "schema_violation", msgspec.json.encode(protocols))
+    content = msgspec.json.decode(blocked.body)
+    body = msgspec.json.encode(content | {"event": "Dead", "context": {"protocols": protocols}})
     survivor = AcceptedEvent("dead", AT_MS, "m1", "track", "Dead", body)
     world.accept(world.ingest("m1", body=blocked.body), blocked=[blocked], more=[survivor])
     first, second = world.tell().arrivals
@@ -263,6 +268,33 @@ def test_one_that_was_forwarded_and_blocked_again(world: World) -> None:
     assert [step.stage for step in first.steps] == ["ingest", "dedupe", "plan", "forwarded"]
     assert [step.stage for step in second.steps] == ["forwarded", "schema"]
     assert not second.steps[-1].passed
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (Source("dead", "Dead", "http", ("k",), enabled=False), "discarded as source_disabled"),
+        (None, "discarded as source_disabled"),
+        (
+            Source("dead", "Dead", "http", ("k",), schema_filters=SchemaFilters(blocked_types=("track",))),
+            "there, stage schema, discarded as event_setting",
+        ),
+        (Source("dead", "Dead", "http", ("k",)), "discarded as forwarding_limit"),
+    ],
+)
+def test_one_that_did_not_get_into_the_source_that_it_was_forwarded_to(
+    world: World, target: Source | None, said: str
+) -> None:
+    """What is discarded there is counted, and not kept a second time."""
+    plan(world, track=Enforcement(violations=BLOCK), forward_blocked_events_to="dead")
+    blocked = block(world, "schema_violation")
+    world.accept(world.ingest("m1", body=blocked.body), blocked=[blocked])
+    del world.sources["dead"]
+    if target is not None:
+        world.sources["dead"] = target
+    [arrival] = world.tell().arrivals
+    assert [step.stage for step in arrival.steps] == ["ingest", "dedupe", "plan", "forwarded"]
+    assert said in arrival.steps[-1].text
 
 
 def test_events_made_of_violations(world: World) -> None:

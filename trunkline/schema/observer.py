@@ -128,10 +128,15 @@ class SchemaObserver:
         if self._oldest_ms is None:
             self._oldest_ms = newest_ms
         self._see_all(envelope.survivors, envelope.blocked)
+        lasts_ms: dict[tuple[str, str, str, str], int] = {}
+        for event in envelope.blocked:
+            key = (event.source, event.type, event.name, event.reason)
+            lasts_ms[key] = max(event.received_at_ms, lasts_ms.get(key, 0))
         for delta in envelope.deltas:
             if delta.outcome == FILTERED_AT_SOURCE and delta.reason != DUPLICATE:
-                tally = self._catalogue.event((delta.source, delta.type, delta.name), newest_ms)
-                tally.count(delta.reason, newest_ms, delta.count)
+                at_ms = lasts_ms.get((delta.source, delta.type, delta.name, delta.reason), newest_ms)
+                tally = self._catalogue.event((delta.source, delta.type, delta.name), at_ms)
+                tally.count(delta.reason, at_ms, delta.count)
 
     def _see_all(self, survivors: Sequence[AcceptedEvent], blocked: Sequence[BlockedEvent]) -> None:
         catalogue, limits = self._catalogue, self._limits

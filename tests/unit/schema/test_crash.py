@@ -93,7 +93,7 @@ def test_a_full_disk_at_each_step(name: str, make_world: MakeWorld, failpoints: 
     check(world, 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(steps=st.lists(st.sampled_from(["fill", "observe", "advance", "kill", "tidy"]), max_size=25))
 def test_any_order_of_steps(steps: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     world = World(tmp_path_factory.mktemp("schema"))

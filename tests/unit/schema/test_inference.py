@@ -34,7 +34,7 @@ _KIND = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     events=st.lists(st.tuples(_KIND, _CONTENT), max_size=12),
     least=st.integers(1, 4),
@@ -137,7 +137,7 @@ def test_the_more_frequent_names_become_rules() -> None:
 
 def test_a_large_schema_is_cut_to_what_a_rule_may_be() -> None:
     inference = PlanInference(least=1)
-    content = {f"k{at}": {"name" * 20 + str(n): {"x": n} for n in range(60)} for at in range(100)}
+    content = {f"k{at}": {"name" * 20 + str(n): {"x": n} for n in range(30)} for at in range(100)}
     inference.add("track", "A", body_of("track", "A", content))
     [rule] = inference.rules()
     assert 1000 < len(json.dumps(rule.schema)) <= MAX_SCHEMA_BYTES

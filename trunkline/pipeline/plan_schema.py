@@ -146,6 +146,8 @@ def _pattern_problems(path: tuple[str | int, ...], pattern: Any) -> list[Problem
     except SchemaError as error:
         if any(mark in pattern for mark in _LOOK_AROUNDS):
             mend = "Look-arounds are not in RE2: leave them out, or use `not` with a pattern of its own"
+        elif "(?i" in pattern:
+            mend = "Flags are not known: write both letters, such as [Aa]"
         else:
             mend = "Write an expression of RE2: no look-arounds, no references to groups, few repeats"
         return [(written(path), f"{pattern[:60]!r} {error}", mend)]

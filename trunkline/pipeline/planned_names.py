@@ -28,9 +28,13 @@ class PlannedNames:
         if isinstance(value, dict):
             if self._names is not None and not value.keys() <= self._names and any(self._strangers(value)):
                 return False
-            return all(inner.has_all(value[name]) for name, inner in self._inner if name in value)
-        if self._items is not None and isinstance(value, list):
-            return all(map(self._items.has_all, value))
+            for name, inner in self._inner:
+                if name in value and not inner.has_all(value[name]):
+                    return False
+        elif self._items is not None and isinstance(value, list):
+            for item in value:
+                if not self._items.has_all(item):
+                    return False
         return True
 
     def unplanned(self, value: Any, path: Path = ()) -> Iterator[Path]:

@@ -54,7 +54,7 @@ def compile_pattern(pattern: str) -> Predicate:
     try:
         return Draft7Validator({"pattern": pattern}, pattern_options=_PATTERN_OPTIONS, offline=True).is_valid
     except ValueError as error:
-        raise SchemaError("no expression that RE2 takes, or too large a one") from error
+        raise SchemaError("is no expression that can be used, or too large a one") from error
 
 
 def _is_regex(text: str) -> bool:

@@ -17,6 +17,10 @@ _CLOCK: Final = r"([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:[.,][0-9]+)?"
 _ZONE: Final = r"(?:Z|[+-]([0-9]{2}):([0-9]{2}))"
 _TIME: Final = re.compile(rf"{_CLOCK}{_ZONE}?")
 _DATE_TIME: Final = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})T({_CLOCK}{_ZONE})")
+_PLAIN_DATE_TIME: Final = re.compile(
+    r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?Z"
+)
+"""Nearly all of them, and certainly right."""
 _DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 _LABEL: Final = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)"
@@ -30,13 +34,13 @@ _RELATIVE_POINTER: Final = re.compile(rf"(?:0|[1-9][0-9]*)(?:#|{_POINTER})")
 _ATOM_CHARACTER: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]"
 _ATOMS: Final = rf"{_ATOM_CHARACTER}+(?:\.{_ATOM_CHARACTER}+)*"
 _QUOTED: Final = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\x09\x20-\x7e])*"'
-_ADDRESS: Final = rf"(?:{_ATOMS}|{_QUOTED})@{_ATOMS}"
+_ADDRESS: Final = rf"(?:{_ATOMS}|{_QUOTED})@(?:{_ATOMS}|\[[0-9a-fA-F:.]+\])"
 _EMAIL: Final = re.compile(rf"(?:[ \t]*{_ADDRESS}|(?:{_ATOM_CHARACTER}|{_QUOTED}|[ \t.])*<{_ADDRESS}>)[ \t]*")
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 _SCHEME: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
-_BAD_HOST: Final = re.compile(r'[ "<>\\^`{|}/?#]|%(?!25|[89a-fA-F])')
+_BAD_HOST: Final = re.compile(r"[ \\^`{|}/?#]|%(?!25|[89a-fA-F])")
 _USER: Final = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
 _PORT: Final = re.compile(r"(?::[0-9]*)?")
 
@@ -62,6 +66,8 @@ def _is_time(text: str) -> bool:
 
 def _is_date_time(text: str) -> bool:
     """Times alone and dates alone pass too."""
+    if _PLAIN_DATE_TIME.fullmatch(text):
+        return True
     found = _DATE_TIME.fullmatch(text)
     if found is None:
         return _is_date(text) or _is_time(text)
@@ -105,8 +111,6 @@ def _path_of_uri(text: str) -> tuple[str, str] | None:
     found = _SCHEME.match(rest)
     scheme = found[1] if found else ""
     rest = rest[found.end() :] if found else rest
-    if rest.startswith(":"):
-        return None
     rest, _, _ = rest.partition("?")
     if not rest.startswith("/"):
         if scheme:
@@ -127,7 +131,7 @@ def _is_authority(text: str) -> bool:
         return False
     if host.startswith("["):
         inside, closed, port = host[1:].rpartition("]")
-        return bool(closed) and _PORT.fullmatch(port) is not None and not _BAD_HOST.search(inside)
+        return bool(closed) and _PORT.fullmatch(port) is not None and _is_ipv6(inside.partition("%25")[0])
     name, colon, port = host.rpartition(":")
     if colon and not _PORT.fullmatch(colon + port):
         return False
@@ -147,15 +151,8 @@ def _is_uri_template(text: str) -> bool:
     found = _path_of_uri(text)
     if found is None:
         return False
-    is_open = False
-    for character in found[1]:
-        if character == "{":
-            is_open = True
-        elif character == "}":
-            if not is_open:
-                return False
-            is_open = False
-    return not is_open
+    _, *opened = found[1].split("{")
+    return not opened or "}" in opened[-1]
 
 
 def _is_uuid(text: str) -> bool:

@@ -13,7 +13,6 @@ def source_program_of(snapshot: Snapshot, source: str) -> SourceProgram:
         return EMPTY_PROGRAM
     return compile_source(
         source,
-        definition.name,
         snapshot.plan_by_source.get(source),
         snapshot.schema_configuration_of(source),
         snapshot.transformations_of(source),

@@ -4,10 +4,10 @@ For every destination, at every moment::
 
     received = failed_on_ingest + filtered_at_source + filtered_at_destination + delivered + failed + pending
 
-``received`` is read from the ingested log, the outcomes from the state store, and ``pending`` is counted, never
-subtracted: ingested records that no applied envelope covers, accepted events that the lane has not settled, retry
-rows. The state is read first, then the heads of the log, so the sum is exact beside a running server. A record, a row
-or a delta that got lost therefore shows.
+``received`` is read from the ingested log (what other sources forward: from the source's books), the outcomes from the
+state store, and ``pending`` is counted, never subtracted: ingested records that no applied envelope covers, accepted
+events that the lane has not settled, retry rows. The state is read first, then the heads of the log, so the sum is
+exact beside a running server. A record, a row or a delta that got lost therefore shows.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from trunkline.spec.outcomes import (
 )
 from trunkline.spec.outcomes import (
     DELIVERED,
+    ENTERED,
     FAILED,
     FAILED_ON_INGEST,
     FILTERED_AT_DESTINATION,
@@ -69,9 +70,11 @@ class DestinationBooks:
 
 @dataclass(slots=True)
 class SourceBooks:
-    """One source's line: events by what the source stage made of them, objects apart."""
+    """One source's line: events by what the source stage made of them, objects apart. ``entered`` are those of
+    ``received`` that another source has forwarded."""
 
     received: int = 0
+    entered: int = 0
     failed_on_ingest: int = 0
     filtered_at_source: int = 0
     accepted: int = 0
@@ -167,6 +170,7 @@ def _destinations(
             outcomes = state.source_totals.get(source, {})
             books.pending += uncovered.get(source, 0)
         books.received += sum(end.values()) - sum(interval.open_received.values())
+        books.received += outcomes.get(ENTERED, 0) - interval.open_books.get(ENTERED, 0)
         for outcome in (FAILED_ON_INGEST, FILTERED_AT_SOURCE):
             count = outcomes.get(outcome, 0) - interval.open_books.get(outcome, 0)
             setattr(books, outcome, getattr(books, outcome) + count)
@@ -234,11 +238,16 @@ def _sources(
                 sources.setdefault(key.removeprefix(OBJECT_COUNT_PREFIX), SourceBooks()).objects += count
             else:
                 sources.setdefault(key, SourceBooks()).received += count
+    for slug, totals in state.source_totals.items():
+        if totals.get(ENTERED):
+            sources.setdefault(slug, SourceBooks())  # it may have nothing but what others forward
     for slug, books in sources.items():
         outcomes = state.source_totals.get(slug, {})
         books.failed_on_ingest = outcomes.get(FAILED_ON_INGEST, 0)
         books.filtered_at_source = outcomes.get(FILTERED_AT_SOURCE, 0)
         books.accepted = outcomes.get(ACCEPTED_OUTCOME, 0)
+        books.entered = outcomes.get(ENTERED, 0)
+        books.received += books.entered
         books.pending = uncovered.get(slug, 0)
     return dict(sorted(sources.items()))
 
@@ -252,11 +261,12 @@ def _source_problems(state: State, covered: Mapping[str, int]) -> list[str]:
             source, outcomes = slug.removeprefix(OBJECT_COUNT_PREFIX), (OBJECT,)
         else:
             source, outcomes = slug, (FAILED_ON_INGEST, FILTERED_AT_SOURCE, ACCEPTED_OUTCOME)
-        counted = sum(state.source_totals.get(source, {}).get(outcome, 0) for outcome in outcomes)
-        if counted != covered.get(slug, 0):
+        totals = state.source_totals.get(source, {})
+        counted = sum(totals.get(outcome, 0) for outcome in outcomes)
+        passed = covered.get(slug, 0) + (totals.get(ENTERED, 0) if slug == source else 0)
+        if counted != passed:
             problems.append(
-                f"source {slug}: the source stage has passed {covered.get(slug, 0)}, its books hold {counted} "
-                f"({covered.get(slug, 0) - counted:+d})"
+                f"source {slug}: the source stage has passed {passed}, its books hold {counted} ({passed - counted:+d})"
             )
     for source in sorted(set(state.source_totals) | set(state.source_book_totals)):
         totals, books = state.source_totals.get(source, {}), state.source_book_totals.get(source, {})

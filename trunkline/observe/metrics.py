@@ -35,7 +35,7 @@ PUBLISH_SHARE: Final = 0.01
 """Of one core: with thousands of destinations the metrics are published less often."""
 _SUFFIX: Final = ".prom"
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _log = structlog.get_logger(__name__)
 

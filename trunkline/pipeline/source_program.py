@@ -8,24 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from trunkline.log.records import LoggedEvent
-from trunkline.pipeline.schema_filters import SchemaStage, compile_schema_filters
+from trunkline.pipeline.schema_filters import compile_schema_filters
+from trunkline.pipeline.stages import pure_source_stages
 from trunkline.pipeline.tracking_plan import PlanStage, compile_plan
-from trunkline.pipeline.transformations import TransformStage, compile_transformations
+from trunkline.pipeline.transformations import compile_transformations
 from trunkline.spec.discards import Discard
 from trunkline.spec.plans import SchemaConfiguration, TrackingPlan
 from trunkline.spec.schema_filters import SchemaFilters
 from trunkline.spec.transformations import Transformation
 from trunkline.spec.violations import Violation
 
+PLAN: Final = "plan"
 NAME_FIELDS: Final[Mapping[str, str]] = {"track": "event", "page": "name", "screen": "name"}
 """Where each type has the name under which it is counted."""
 
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class PureStage(Protocol):
+    """A stage that answers with the event's JSON, or with why it ends."""
+
+    def may_touch(self, type: str, name: str, /) -> bool: ...
+
+    def verdict(self, event: Mapping[str, Any], body: bytes, /) -> bytes | Discard: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +54,38 @@ class SourceResult:
 class SourceProgram:
     """The stages of one source. Pure."""
 
-    def __init__(self, plan: PlanStage | None, transformations: TransformStage | None, schema: SchemaStage | None):
+    def __init__(self, plan: PlanStage | None, others: Mapping[str, PureStage | None]) -> None:
+        """``others``: by the names of the stages, None for one that has nothing to do."""
+        names = pure_source_stages()
+        if names[0] != PLAN or set(names[1:]) != set(others):
+            raise ValueError(f"stages {[PLAN, *others]} for a program of {list(names)}")
         self._plan = plan
-        self._transformations = transformations
-        self._schema = schema
-        self.is_empty = plan is None and transformations is None and schema is None
+        self._others = tuple((name, stage) for name in names[1:] if (stage := others[name]) is not None)
+        self.is_empty = plan is None and not self._others
         """Whether every event passes as it is."""
+
+    def needs(self, event: LoggedEvent) -> bool:
+        """Whether it may do something about the event; if not, the event passes as it is."""
+        if self._plan is not None:
+            return True
+        return any(stage.may_touch(event.type, event.name) for _, stage in self._others)
 
     def run(self, event: LoggedEvent, *, forwarded: bool = False) -> SourceResult:
         """``forwarded``: the event comes from another source, whose plan has spoken; this one's does not
         (``spec/event_path.md`` §4.4). Raises msgspec.MsgspecError for a body that is no JSON object."""
-        content = _decode(event.body)
         body = event.body
-        protocols, violations = b"", ()
+        content = _decode(body)
+        protocols = b""
+        violations: tuple[Violation, ...] = ()
         if self._plan is not None and not forwarded:
             verdict = self._plan.verdict(content, body)
             protocols, violations = verdict.protocols, verdict.violations
             if isinstance(verdict.body, Discard):
-                return SourceResult(verdict.body, "plan", protocols, violations)
+                return SourceResult(verdict.body, PLAN, protocols, violations)
             if verdict.body is not body:
                 body = verdict.body
                 content = _decode(body)
-        for name, stage in (("transformations", self._transformations), ("schema", self._schema)):
-            if stage is None:
-                continue
+        for name, stage in self._others:
             changed = stage.verdict(content, body)
             if isinstance(changed, Discard):
                 return SourceResult(changed, name, protocols, violations)
@@ -76,19 +94,20 @@ class SourceProgram:
                 content = _decode(body)
         if body is event.body:
             return SourceResult(event, "", protocols, violations)
-        name = content.get(NAME_FIELDS.get(event.type, ""), "")
-        renamed = name if isinstance(name, str) else event.name
-        return SourceResult(
-            LoggedEvent(event.message_id, event.type, renamed, body, event.has_own_id), "", protocols, violations
-        )
+        return SourceResult(_changed(event, content, body), "", protocols, violations)
 
 
-EMPTY_PROGRAM: Final = SourceProgram(None, None, None)
+def _changed(event: LoggedEvent, content: Mapping[str, Any], body: bytes) -> LoggedEvent:
+    name = content.get(NAME_FIELDS.get(event.type, ""), "")
+    counted = name if isinstance(name, str) else ""
+    return LoggedEvent(event.message_id, event.type, counted, body, event.has_own_id)
+
+
+EMPTY_PROGRAM: Final = SourceProgram(None, dict.fromkeys(pure_source_stages()[1:]))
 
 
 def compile_source(
     source: str,
-    name: str,
     plan: TrackingPlan | None,
     configuration: SchemaConfiguration,
     transformations: tuple[Transformation, ...],
@@ -97,6 +116,8 @@ def compile_source(
     """``transformations``: those of the source itself. Never raises: what can't be compiled lets nothing pass."""
     return SourceProgram(
         compile_plan(plan, configuration, source) if plan is not None else None,
-        compile_transformations(transformations) if transformations else None,
-        compile_schema_filters(filters, has_plan=plan is not None),
+        {
+            "transformations": compile_transformations(transformations) if transformations else None,
+            "schema": compile_schema_filters(filters, has_plan=plan is not None),
+        },
     )

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
+from trunkline.clock import Clock
 from trunkline.dedupe import DedupeIndex
+from trunkline.delivery.programs import source_program_of
 from trunkline.log.base import Reader, Record
 from trunkline.log.records import (
     RECORD_VERSION,
     AcceptedEvent,
+    BlockedEvent,
     Delta,
     Envelope,
     IngestedChunk,
+    LoggedEvent,
     decode_chunk,
 )
-from trunkline.pipeline.stages import Candidate, run_source_stages
+from trunkline.pipeline.source_program import EMPTY_PROGRAM, SourceProgram, SourceResult
+from trunkline.pipeline.stages import Candidate, run_source_effects
+from trunkline.runtime.forwarding import Forwarded, Forwarder, forwarder_of
 from trunkline.spec.app_version import app_version_of
-from trunkline.spec.outcomes import ACCEPTED, DUPLICATE, FAILED_ON_INGEST, OBJECT
+from trunkline.spec.codes import SOURCE_DISABLED
+from trunkline.spec.discards import FORWARDING_LIMIT, Discard
+from trunkline.spec.outcomes import (
+    ACCEPTED,
+    DUPLICATE,
+    ENTERED,
+    FAILED_ON_INGEST,
+    FILTERED_AT_SOURCE,
+    OBJECT,
+)
 from trunkline.state.base import MAX_SURVIVORS
+from trunkline.workspace.model import Snapshot
 
 SHARED_GROUP: Final = "shared"
 """The intake group of sources without a function in their path."""
@@ -27,7 +47,13 @@ SHARED_GROUP: Final = "shared"
 RANGE_EVENTS: Final = 500
 """A range ends with the record that brings it to so many events: bounds a step on the worker's loop."""
 
+SLICE_S: Final = 0.003
+"""So long the programs of sources hold the worker's loop at a stretch."""
+
 _READ_BYTES: Final = 1 << 20
+_BROKEN: Final = SourceResult(Discard("INTERNAL", "a stage failed on the event"))
+
+_log = structlog.get_logger(__name__)
 
 Counts = dict[tuple[str, str, str, str, str, str], int]
 """By source, type, name, outcome, reason and app version."""
@@ -60,43 +86,60 @@ class RangeReader:
         self._reader.close()
 
 
+@dataclass(slots=True)
+class _Draft:
+    """What has become of a range so far."""
+
+    candidates: list[Candidate]
+    objects: list[AcceptedEvent]
+    counts: Counts
+    keys: list[bytes] = field(default_factory=list)
+    times_ms: list[int] = field(default_factory=list)
+    survivors: list[AcceptedEvent] = field(default_factory=list)
+    blocked: list[BlockedEvent] = field(default_factory=list)
+    forwarded: list[tuple[int, Forwarded]] = field(default_factory=list)
+    """With the time at which it was received."""
+
+    def accept(self, source: str, event: LoggedEvent, received_at_ms: int) -> None:
+        version = app_version_of(event.body)
+        _add(self.counts, (source, event.type, event.name, ACCEPTED, "", version))
+        self.survivors.append(
+            AcceptedEvent(source, received_at_ms, event.message_id, event.type, event.name, event.body, version)
+        )
+
+    def discard(self, source: str, event: LoggedEvent, reason: str, outcome: str = FILTERED_AT_SOURCE) -> None:
+        _add(self.counts, (source, event.type, event.name, outcome, reason, app_version_of(event.body)))
+
+
 class SourceStage:
     """Runs the source stages over ranges. One for a worker; called on its loop."""
 
-    def __init__(self, dedupe: DedupeIndex) -> None:
+    def __init__(self, dedupe: DedupeIndex, clock: Clock) -> None:
         self._dedupe = dedupe
-        self._keys: list[bytes] = []
-        self._times_ms: list[int] = []
+        self._clock = clock
+        self._snapshot: Snapshot | None = None
+        self._programs: dict[str, SourceProgram] = {}
+        self._forwarders: dict[str, Forwarder | None] = {}
 
-    def build(
+    def activate(self, snapshot: Snapshot) -> None:
+        """Judge by this workspace from the next range on. What a source needs is compiled with its first event."""
+        self._snapshot = snapshot
+        self._programs = {}
+        self._forwarders = {}
+
+    async def build(
         self, partition: str, taken: Sequence[tuple[Record, IngestedChunk]], *, epoch: int, snapshot: str
     ) -> Envelope:
-        """The envelope of a range. Inserts the dedupe keys: whoever calls must make this very envelope durable."""
-        counts: Counts = {}
-        candidates: list[Candidate] = []
-        objects: list[AcceptedEvent] = []
-        for _, chunk in taken:
-            for rejection in chunk.rejections:
-                _add(counts, (chunk.source, rejection.type, "", FAILED_ON_INGEST, rejection.code, ""))
-            for body in chunk.objects:
-                _add(counts, (chunk.source, OBJECT, "", OBJECT, "", ""))
-                objects.append(AcceptedEvent(chunk.source, chunk.received_at_ms, "", OBJECT, "", body))
-            for event in chunk.events:
-                candidates.append(Candidate(chunk, event))
-        self._keys, self._times_ms = [], []
-        run_source_stages(candidates, {"dedupe": self._discard_duplicates})
-        survivors: list[AcceptedEvent] = []
-        for candidate in candidates:
-            event, source = candidate.event, candidate.chunk.source
-            version = app_version_of(event.body)
-            if candidate.reason is not None:
-                _add(counts, (source, event.type, event.name, candidate.outcome, candidate.reason, version))
-                continue
-            _add(counts, (source, event.type, event.name, ACCEPTED, "", version))
-            received_at_ms = candidate.chunk.received_at_ms
-            survivors.append(
-                AcceptedEvent(source, received_at_ms, event.message_id, event.type, event.name, event.body, version)
-            )
+        """The envelope of a range. Inserts the dedupe keys: whoever calls must make this very envelope durable.
+
+        Yields to the loop now and then; no other range may be begun, nor a snapshot activated, meanwhile.
+        """
+        draft = self._begin(taken)
+        until_s = self._clock.monotonic_s() + SLICE_S
+        for worked in self._judge(draft):
+            if worked and self._clock.monotonic_s() >= until_s:
+                await asyncio.sleep(0)
+                until_s = self._clock.monotonic_s() + SLICE_S
         return Envelope(
             version=RECORD_VERSION,
             epoch=epoch,
@@ -105,13 +148,105 @@ class SourceStage:
             start=taken[0][0].position,
             stop=taken[-1][0].next_position,
             snapshot=snapshot,
-            survivors=survivors + objects,
-            dedupe_keys=b"".join(self._keys),
-            dedupe_times_ms=self._times_ms,
-            deltas=[Delta(*key[:5], count, key[5]) for key, count in counts.items()],
+            survivors=draft.survivors + draft.objects,
+            dedupe_keys=b"".join(draft.keys),
+            dedupe_times_ms=draft.times_ms,
+            deltas=[Delta(*key[:5], count, key[5]) for key, count in draft.counts.items()],
+            blocked=draft.blocked,
         )
 
-    def _discard_duplicates(self, candidates: Sequence[Candidate]) -> None:
+    def _begin(self, taken: Sequence[tuple[Record, IngestedChunk]]) -> _Draft:
+        """Count what ingest rejected, and discard duplicates."""
+        draft = _Draft([], [], {})
+        candidates: list[Candidate] = []
+        for _, chunk in taken:
+            for rejection in chunk.rejections:
+                _add(draft.counts, (chunk.source, rejection.type, "", FAILED_ON_INGEST, rejection.code, ""))
+            for body in chunk.objects:
+                _add(draft.counts, (chunk.source, OBJECT, "", OBJECT, "", ""))
+                draft.objects.append(AcceptedEvent(chunk.source, chunk.received_at_ms, "", OBJECT, "", body))
+            for event in chunk.events:
+                candidates.append(Candidate(chunk, event))
+        draft.candidates = run_source_effects(
+            candidates, {"dedupe": lambda candidates: self._discard_duplicates(draft, candidates)}
+        )
+        for candidate in candidates:
+            if candidate.reason is not None:
+                draft.discard(candidate.chunk.source, candidate.event, candidate.reason, candidate.outcome)
+        return draft
+
+    def _judge(self, draft: _Draft) -> Iterator[bool]:
+        """Take the events through their sources' programs, then those that are forwarded through theirs. After each:
+        whether there was anything to do about it."""
+        for candidate in draft.candidates:
+            chunk, event = candidate.chunk, candidate.event
+            source, received_at_ms = chunk.source, chunk.received_at_ms
+            program = self._program(source)
+            if not program.needs(event):
+                draft.accept(source, event, received_at_ms)
+                yield False
+                continue
+            result = _run(program, event, forwarded=False)
+            if isinstance(result.event, Discard):
+                reason = result.event.reason
+                draft.discard(source, event, reason)
+                draft.blocked.append(
+                    BlockedEvent(
+                        source,
+                        received_at_ms,
+                        event.message_id,
+                        event.type,
+                        event.name,
+                        event.body,
+                        reason,
+                        result.protocols,
+                    )
+                )
+            else:
+                draft.accept(source, result.event, received_at_ms)
+            if result.protocols or isinstance(result.event, Discard):
+                forwarder = self._forwarder(source)
+                if forwarder is not None:
+                    forwarded = forwarder.forward(event, result, received_at_ms)
+                    draft.forwarded += [(received_at_ms, item) for item in forwarded]
+            yield True
+        for received_at_ms, item in draft.forwarded:
+            self._enter(draft, item, received_at_ms)
+            yield True
+
+    def _enter(self, draft: _Draft, item: Forwarded, received_at_ms: int) -> None:
+        """An event enters another source, behind that one's dedupe and plan."""
+        event = item.event
+        _add(draft.counts, (item.to, event.type, event.name, ENTERED, "", app_version_of(event.body)))
+        assert self._snapshot is not None
+        target = self._snapshot.sources.get(item.to)
+        if target is None or not target.enabled:
+            draft.discard(item.to, event, SOURCE_DISABLED)
+            return
+        if len(draft.survivors) + len(draft.objects) >= MAX_SURVIVORS:
+            draft.discard(item.to, event, FORWARDING_LIMIT)
+            return
+        program = self._program(item.to)
+        result = _run(program, event, forwarded=True) if program.needs(event) else SourceResult(event)
+        if isinstance(result.event, Discard):
+            draft.discard(item.to, event, result.event.reason)
+        else:
+            draft.accept(item.to, result.event, received_at_ms)
+
+    def _program(self, source: str) -> SourceProgram:
+        program = self._programs.get(source)
+        if program is None:
+            found = source_program_of(self._snapshot, source) if self._snapshot is not None else EMPTY_PROGRAM
+            program = self._programs[source] = found
+        return program
+
+    def _forwarder(self, source: str) -> Forwarder | None:
+        if source not in self._forwarders:
+            found = forwarder_of(self._snapshot, source) if self._snapshot is not None else None
+            self._forwarders[source] = found
+        return self._forwarders[source]
+
+    def _discard_duplicates(self, draft: _Draft, candidates: Sequence[Candidate]) -> None:
         """Stage 4. An event without a messageId of its own cannot be a duplicate: ingest made its id."""
         own = [candidate for candidate in candidates if candidate.event.has_own_id]
         if not own:
@@ -122,10 +257,18 @@ class SourceStage:
             own, keys, times_ms, self._dedupe.add_new(keys, times_ms), strict=True
         ):
             if is_new:
-                self._keys.append(key)
-                self._times_ms.append(time_ms)
+                draft.keys.append(key)
+                draft.times_ms.append(time_ms)
             else:
                 candidate.reason = DUPLICATE
+
+
+def _run(program: SourceProgram, event: LoggedEvent, *, forwarded: bool) -> SourceResult:
+    try:
+        return program.run(event, forwarded=forwarded)
+    except Exception as error:  # noqa: BLE001 - a stage's bug must not end the worker; nothing passes it unseen
+        _log.exception("stage.bug", error=type(error).__name__)
+        return _BROKEN
 
 
 def _add(counts: Counts, key: tuple[str, str, str, str, str, str]) -> None:

@@ -84,7 +84,7 @@ class Worker:
         self._state_trouble = False
         self._reload = False
         self._writer = StateWriter(parts.state, on_trouble=self._hold_lanes, on_committed=self._committed)
-        self._stage = SourceStage(parts.dedupe)
+        self._stage = SourceStage(parts.dedupe, parts.clock)
         self._append_thread = ThreadPoolExecutor(1, thread_name_prefix="accepted")
         state = parts.state.read()
         self._cursors = {partition: at for (partition, group), at in state.source_cursors.items()}
@@ -280,7 +280,7 @@ class Worker:
             # Ingest may have taken up a newer snapshot first: its events must find its connections open.
             await self._take_newest_snapshot(waiter)
         self._keys_unrecorded = True
-        envelope = self._stage.build(partition, taken, epoch=self._epoch, snapshot=self._snapshot.version)
+        envelope = await self._stage.build(partition, taken, epoch=self._epoch, snapshot=self._snapshot.version)
         position = await self._append(appender, envelope)
         if position is None:
             return False
@@ -366,6 +366,7 @@ class Worker:
                 books=self._totals,
             )
             self._policy = EgressPolicy.of(snapshot.egress)
+            self._stage.activate(snapshot)
             self._dispatcher.activate(snapshot, self._connections.intervals, changes)
             self._replays.activate(snapshot, changes)
             changes.snapshot = snapshot.version

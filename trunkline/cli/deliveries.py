@@ -116,7 +116,8 @@ def _print_sources(screen: Console, view: Deliveries) -> None:
 
 
 def _source_reasons(line: SourceLine) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(line.reasons.items(), key=lambda item: -item[1]))
+    reasons = [f"{reason} {count:,}" for reason, count in sorted(line.reasons.items(), key=lambda item: -item[1])]
+    return ", ".join([f"{line.entered:,} forwarded to it", *reasons] if line.entered else reasons)
 
 
 def _print_counts(screen: Console, view: Deliveries) -> None:

@@ -20,6 +20,7 @@ from trunkline.spec.delivery_codes import CodeText, text_of
 from trunkline.spec.outcomes import (
     ACCEPTED,
     DELIVERED,
+    ENTERED,
     FAILED,
     FAILED_ON_INGEST,
     FILTERED_AT_DESTINATION,
@@ -128,8 +129,10 @@ class DestinationLine:
 
 @dataclass(slots=True)
 class SourceLine:
-    """What the source stage made of one source's events."""
+    """What the source stage made of one source's events. ``entered`` of them came from another source, which forwards
+    them: they are among the others, too."""
 
+    entered: int = 0
     accepted: int = 0
     failed_on_ingest: int = 0
     filtered_at_source: int = 0
@@ -210,6 +213,9 @@ def _add_to_source(line: SourceLine, row: RecordRow) -> None:
     events, outcome = row.counts.events, row.key.outcome
     if outcome == ACCEPTED:
         line.accepted += events
+        return
+    if outcome == ENTERED:
+        line.entered += events
         return
     if outcome == FAILED_ON_INGEST:
         line.failed_on_ingest += events

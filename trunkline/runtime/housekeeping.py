@@ -1,9 +1,11 @@
-"""What a worker does once a minute: shortens the logs, the dedupe index and the delivery record."""
+"""What a worker does at its start and once a minute: removes what a crash left behind, shortens the logs, the dedupe
+index and the delivery record."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,30 @@ from trunkline.settings import Settings
 HOUSEKEEPING_S: Final = 60.0
 
 _log = structlog.get_logger(__name__)
+
+
+def sweep_bulk(directory: Path, keep: Collection[str]) -> list[str]:
+    """Remove folders of bulk batches but those of the destinations ``keep``; which went. For the start, before any lane
+    writes.
+
+    ``keep``: destinations that have a bulk batch in the state. Files that no row speaks of are of batches that ended or
+    were cancelled, as of a destination that was deleted in the moment of a crash; nobody would look for them again.
+    """
+    gone: list[str] = []
+    if not directory.is_dir():
+        return gone
+    for folder in sorted(directory.iterdir()):
+        if folder.name in keep or folder.is_symlink() or not folder.is_dir():
+            continue
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            _log.warning("bulk.not_swept", folder=str(folder), error=str(error))
+            continue
+        gone.append(folder.name)
+    if gone:
+        _log.info("bulk.swept", destinations=gone[:10], folders=len(gone))
+    return gone
 
 
 def archived_position(index: Path, partition: str) -> int:

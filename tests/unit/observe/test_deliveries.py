@@ -197,3 +197,15 @@ def test_a_rate_is_never_rounded_up_to_all(store: StateStore) -> None:
     store.commit(changes)
     assert "99.99 %" in printed(view(store))
     assert "100.00 %" not in printed(view(store))
+
+
+def test_events_that_another_source_forwards_count_once(store: StateStore) -> None:
+    changes = Changes()
+    counted(changes, "entered", 5, destination="", source="dead")
+    counted(changes, "accepted", 4, destination="", source="dead")
+    counted(changes, "filtered_at_source", 1, destination="", source="dead", reason="event_setting")
+    store.commit(changes)
+    line = view(store).sources["dead"]
+    assert (line.entered, line.accepted, line.filtered_at_source) == (5, 4, 1)
+    assert line.reasons == {"event_setting": 1}
+    assert "5 forwarded to it, event_setting 1" in " ".join(printed(view(store)).split())

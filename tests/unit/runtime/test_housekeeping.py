@@ -1,7 +1,8 @@
-"""What a worker does once a minute to the logs."""
+"""What a worker does at its start, and once a minute to the logs."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from trunkline.archive.index import ArchiveIndex
 from trunkline.clock import SystemClock
 from trunkline.log.base import ACCEPTED, NewRecord
 from trunkline.log.embedded import EmbeddedLog
-from trunkline.runtime.housekeeping import archived_position, warn_of_pins
+from trunkline.runtime.housekeeping import archived_position, sweep_bulk, warn_of_pins
 from trunkline.settings import Settings
 
 
@@ -42,3 +43,36 @@ def test_the_destination_that_keeps_the_log_is_named(tmp_path: Path, budget: int
         warn_of_pins(log, Settings(log_max_bytes=budget), first, {"slow": first, "fast": appender.head})
     assert [name for line in logs for name in line["destinations"]] == told
     appender.close()
+
+
+def test_spool_files_that_nothing_speaks_of_are_removed(tmp_path: Path) -> None:
+    bulk = tmp_path / "bulk"
+    assert sweep_bulk(bulk, []) == []
+    for slug in ("deleted", "hook", "idle"):
+        (bulk / slug).mkdir(parents=True)
+        (bulk / slug / "17.ndjson").write_bytes(b"{}\n")
+    (bulk / "idle" / "17.ndjson").unlink()
+    (bulk / "a-file").write_bytes(b"of somebody else")
+    (tmp_path / "elsewhere").mkdir()
+    (bulk / "link").symlink_to(tmp_path / "elsewhere")
+    assert sweep_bulk(bulk, {"hook", "not-there"}) == ["deleted", "idle"]
+    assert sorted(path.name for path in bulk.iterdir()) == ["a-file", "hook", "link"]
+    assert (bulk / "hook" / "17.ndjson").exists()
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_that_cannot_be_removed_is_told_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for slug in ("a", "b"):
+        (tmp_path / slug).mkdir()
+    remove = shutil.rmtree
+
+    def fails_once(path: Path) -> None:
+        if path.name == "a":
+            raise PermissionError("not yours")
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", fails_once)
+    with capture_logs() as logs:
+        assert sweep_bulk(tmp_path, []) == ["b"]
+    assert [line["event"] for line in logs] == ["bulk.not_swept", "bulk.swept"]
+    assert (tmp_path / "a").exists()

@@ -14,7 +14,7 @@ import msgspec
 
 from trunkline.log.records import LoggedEvent
 from trunkline.rehearsal.difference import Difference, bodies_differ
-from trunkline.rehearsal.world import Given, Passage, World
+from trunkline.rehearsal.world import Entry, Given, Passage, World
 from trunkline.spec.discards import Discard
 
 AT_SOURCE: Final = "source"
@@ -69,6 +69,14 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
 Verdict = bytes | Stopped
 
 
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """An event as it came to a source."""
+
+    source: str
+    received_at_ms: int
+    event: LoggedEvent
+
+
 @dataclass(slots=True)
 class Change:
     """Events that share a change."""
@@ -79,15 +87,14 @@ class Change:
 
     def add(
         self,
-        given: Given,
-        source: str,
+        one: Arrival,
         before: Verdict,
         after: Verdict,
         most: int,
         differences: Iterable[Difference] = (),
     ) -> None:
-        """``source``: where the event entered; ``most``: so many samples are kept."""
-        event = given.event
+        """``most``: so many samples are kept."""
+        source, event = one.source, one.event
         self.events += 1
         kind = EventKind(source, event.type, event.name)
         if kind in self.kinds or len(self.kinds) < MAX_NAMES:
@@ -100,7 +107,7 @@ class Change:
                     event.message_id,
                     event.type,
                     event.name,
-                    given.received_at_ms,
+                    one.received_at_ms,
                     before if isinstance(before, bytes) else None,
                     after if isinstance(after, bytes) else None,
                     stopped.detail if isinstance(stopped, Stopped) else "",
@@ -132,28 +139,28 @@ class Comparison:
     def is_change(self) -> bool:
         return bool(self.stopped or self.released or self.other_reason or self.changed.events)
 
-    def add(self, given: Given, source: str, before: Verdict, after: Verdict, most: int) -> None:
+    def add(self, one: Arrival, before: Verdict, after: Verdict, most: int) -> None:
         self.events += 1
         self.passed_today += isinstance(before, bytes)
         self.passed_new += isinstance(after, bytes)
         if isinstance(before, bytes):
             if isinstance(after, bytes):
-                self._compare(given, source, before, after, most)
+                self._compare(one, before, after, most)
             else:
-                self.stopped.setdefault(after.stop, Change()).add(given, source, before, after, most)
+                self.stopped.setdefault(after.stop, Change()).add(one, before, after, most)
         elif isinstance(after, bytes):
-            self.released.setdefault(before.stop, Change()).add(given, source, before, after, most)
+            self.released.setdefault(before.stop, Change()).add(one, before, after, most)
         elif before.stop != after.stop:
             reasons = before.stop, after.stop
-            self.other_reason.setdefault(reasons, Change()).add(given, source, before, after, most)
+            self.other_reason.setdefault(reasons, Change()).add(one, before, after, most)
 
-    def _compare(self, given: Given, source: str, before: bytes, after: bytes, most: int) -> None:
+    def _compare(self, one: Arrival, before: bytes, after: bytes, most: int) -> None:
         found = [] if before is after else bodies_differ(before, after)
         if not found:
             self.kept += 1
             return
-        self.changed.add(given, source, before, after, most, found)
-        for key in {(one.kind, one.place) for one in found}:
+        self.changed.add(one, before, after, most, found)
+        for key in {(item.kind, item.place) for item in found}:
             if key in self.places or len(self.places) < MAX_PLACES:
                 self.places[key] = self.places.get(key, 0) + 1
 
@@ -201,51 +208,44 @@ class Findings:
         return bool(self.connections) or any(one.is_change for one in compared)
 
     def add(self, given: Given, today: Passage, new: Passage) -> None:
-        entered = today.entered.keys() | new.entered.keys()
-        for source in sorted(entered) if len(entered) > 1 else entered:
-            before = today.entered.get(source, NOT_FORWARDED)
-            after = new.entered.get(source, NOT_FORWARDED)
-            if not given.accepted or isinstance(before, Discard) or isinstance(after, Discard):
-                self._add_source(given, source, before, after)
-            if isinstance(before, LoggedEvent) or isinstance(after, LoggedEvent):
-                self._add_lanes(given, source, today, new, before, after)
+        """What both make of the same event."""
+        for key in today.keys() | new.keys() if today.keys() != new.keys() else today:
+            before, after = today.get(key), new.get(key)
+            entry = before or after
+            assert entry is not None
+            one = Arrival(key[0], given.received_at_ms, entry.event)
+            results = tuple(NOT_FORWARDED if item is None else item.result for item in (before, after))
+            entered = [isinstance(result, LoggedEvent) for result in results]
+            if not given.accepted or not all(entered):
+                self._add_source(one, *results)
+            if any(entered):
+                self._add_lanes(one, before, after)
 
-    def _add_source(
-        self, given: Given, source: str, before: LoggedEvent | Discard, after: LoggedEvent | Discard
-    ) -> None:
-        comparison = self.sources.get(source)
+    def _add_source(self, one: Arrival, before: LoggedEvent | Discard, after: LoggedEvent | Discard) -> None:
+        comparison = self.sources.get(one.source)
         if comparison is None:
-            comparison = self.sources[source] = Comparison()
-        comparison.add(given, source, _of_source(before), _of_source(after), self._most)
+            comparison = self.sources[one.source] = Comparison()
+        comparison.add(one, _of_source(before), _of_source(after), self._most)
 
-    def _add_lanes(
-        self,
-        given: Given,
-        source: str,
-        today: Passage,
-        new: Passage,
-        before: LoggedEvent | Discard,
-        after: LoggedEvent | Discard,
-    ) -> None:
-        of_today = self._today.connections.get(source, frozenset())
-        of_new = self._new.connections.get(source, frozenset())
+    def _add_lanes(self, one: Arrival, before: Entry | None, after: Entry | None) -> None:
+        of_today = self._today.connections.get(one.source, frozenset())
+        of_new = self._new.connections.get(one.source, frozenset())
         for slug in of_today | of_new:
-            one_sided = self._one_sided.get((source, slug))
+            one_sided = self._one_sided.get((one.source, slug))
             if one_sided is not None:
-                world, entered = (new, after) if one_sided.appears else (today, before)
-                self._add_one_sided(given, one_sided, _at(world, source, slug, entered))
+                self._add_one_sided(one, one_sided, _at(after if one_sided.appears else before, slug))
                 continue
             comparison = self.destinations.get(slug)
             if comparison is None:
                 comparison = self.destinations[slug] = Comparison()
-            comparison.add(given, source, _at(today, source, slug, before), _at(new, source, slug, after), self._most)
+            comparison.add(one, _at(before, slug), _at(after, slug), self._most)
 
-    def _add_one_sided(self, given: Given, connection: Connection, verdict: Verdict) -> None:
+    def _add_one_sided(self, one: Arrival, connection: Connection, verdict: Verdict) -> None:
         found = self.connections[connection]
         if isinstance(verdict, bytes):
             before: Verdict = _NOT_CONNECTED if connection.appears else verdict
             after: Verdict = verdict if connection.appears else _NOT_CONNECTED
-            found.passing.add(given, connection.source, before, after, self._most)
+            found.passing.add(one, before, after, self._most)
         elif verdict.stop.stage == AT_DESTINATION:
             found.stopped[verdict.stop] = found.stopped.get(verdict.stop, 0) + 1
 
@@ -259,10 +259,12 @@ def _of_source(verdict: LoggedEvent | Discard) -> Verdict:
     return verdict.body
 
 
-def _at(passage: Passage, source: str, slug: str, entered: LoggedEvent | Discard) -> Verdict:
-    if isinstance(entered, Discard):
-        return Stopped(Stop(AT_SOURCE, entered.reason), entered.detail)
-    verdict = passage.lanes[source, slug]
+def _at(entry: Entry | None, slug: str) -> Verdict:
+    result = NOT_FORWARDED if entry is None else entry.result
+    if entry is None or isinstance(result, Discard):
+        assert isinstance(result, Discard)
+        return Stopped(Stop(AT_SOURCE, result.reason), result.detail)
+    verdict = entry.lanes[slug]
     if isinstance(verdict, Discard):
         return Stopped(Stop(AT_DESTINATION, verdict.reason), verdict.detail)
     return verdict

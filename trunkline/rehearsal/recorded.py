@@ -90,8 +90,9 @@ class BlockedArchive(MemberReader[Placed]):
 
 
 def given_of_blocked(event: BlockedEvent) -> Given:
-    """A blocked event begins with the source stages again."""
-    return Given(event.source, event.received_at_ms, LoggedEvent(event.message_id, event.type, event.name, event.body))
+    """A blocked event begins with the source stages again. What was forwarded of it is recorded apart."""
+    logged = LoggedEvent(event.message_id, event.type, event.name, event.body)
+    return Given(event.source, event.received_at_ms, logged, forwards=False)
 
 
 _BLOCKED_BITS = blocked_place(1, 0).bit_length() - 1

@@ -85,6 +85,7 @@ def sources_to_read(
         }
         wanted |= connected
         for source in snapshot.sources:
-            if snapshot.schema_configuration_of(source).forward_blocked_events_to in connected:
+            configuration = snapshot.schema_configuration_of(source)
+            if not connected.isdisjoint((configuration.forward_blocked_events_to, configuration.forward_violations_to)):
                 wanted.add(source)
     return frozenset(wanted)

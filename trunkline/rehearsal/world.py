@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import blake2b
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -14,7 +14,7 @@ from trunkline.delivery.judgement import decode_event, judge_decoded
 from trunkline.delivery.programs import source_program_of
 from trunkline.log.records import AcceptedEvent, LoggedEvent
 from trunkline.pipeline.gate import TAKES_EVERYTHING, GatedType, GateStage
-from trunkline.pipeline.source_program import SourceProgram
+from trunkline.pipeline.source_program import SourceProgram, SourceResult
 from trunkline.spec.codes import SOURCE_DISABLED
 from trunkline.spec.discards import Discard
 from trunkline.workspace.model import Destination, Snapshot
@@ -29,23 +29,46 @@ _FRACTION: Final = 1 << 53
 
 class Given(msgspec.Struct, frozen=True, gc=False):
     """A recorded event. ``accepted``: the source stages are behind it, and only what they made of it is known; such an
-    event begins at stage 8."""
+    event begins at stage 8. ``forwards``: whether what a source forwards of it is to be made anew; if not, it comes as
+    an event of its own."""
 
     source: str
     received_at_ms: int
     event: LoggedEvent
     accepted: bool = False
+    forwards: bool = True
 
 
-class Passage(msgspec.Struct, gc=False):
-    """What became of one event.
+class Entry(msgspec.Struct, gc=False):
+    """An event at a source: as it came, what the source's stages made of it, and by destination what would be sent, or
+    why nothing is."""
 
-    ``entered``: by source what came out of its stages, or why nothing did; a source that the event was forwarded to is
-    there too. ``lanes``: by source and destination what would be sent, or why nothing is.
-    """
+    event: LoggedEvent
+    result: LoggedEvent | Discard
+    lanes: dict[str, bytes | Discard]
 
-    entered: dict[str, LoggedEvent | Discard]
-    lanes: dict[tuple[str, str], bytes | Discard]
+
+Passage = Mapping[tuple[str, str], Entry]
+"""What became of one event, and of what was forwarded of it: by source and messageId."""
+
+
+class Forwarded(Protocol):
+    """An event on its way into the source ``to``."""
+
+    @property
+    def to(self) -> str: ...
+    @property
+    def event(self) -> LoggedEvent: ...
+
+
+class Forwarder(Protocol):
+    """What one source forwards."""
+
+    def forward(self, event: LoggedEvent, result: SourceResult, received_at_ms: int) -> Iterable[Forwarded]: ...
+
+
+ForwarderOf = Callable[[Snapshot, str], Forwarder | None]
+"""What a source of a workspace forwards, None: nothing."""
 
 
 class Draws(Random):
@@ -79,12 +102,14 @@ class World:
         snapshot: Snapshot,
         *,
         type_of: Callable[[Destination], GatedType] = lambda destination: TAKES_EVERYTHING,
+        forwarder_of: ForwarderOf = lambda snapshot, source: None,
         destinations: Collection[str] | None = None,
     ) -> None:
         """``type_of``: a destination's type. ``destinations``: only these are looked at; None: all."""
         self.snapshot = snapshot
         self._draws = Draws()
         self._programs: dict[str, SourceProgram] = {}
+        self._forwarders: dict[str, Forwarder | None] = {}
         self._lanes: dict[str, list[tuple[str, GateStage]]] = {}
         self.connections: Mapping[str, frozenset[str]] = {
             source: frozenset(
@@ -97,6 +122,7 @@ class World:
         """Enabled destinations by source."""
         for source, slugs in self.connections.items():
             self._programs[source] = source_program_of(snapshot, source)
+            self._forwarders[source] = forwarder_of(snapshot, source)
             self._lanes[source] = []
             for slug in sorted(slugs):
                 destination = snapshot.destinations[slug]
@@ -105,50 +131,67 @@ class World:
 
     def run(self, given: Given) -> Passage:
         """Take an event as far as a destination's door. Never raises."""
-        passage = Passage({}, {})
+        passage: dict[tuple[str, str], Entry] = {}
         source, event = given.source, given.event
-        definition = self.snapshot.sources.get(source)
-        if definition is None or not definition.enabled:
-            passage.entered[source] = NO_SOURCE if definition is None else DISABLED
-            return passage
         if given.accepted:
-            self._enter(passage, source, event, given.received_at_ms)
+            discard = self._refuses(source)
+            self._enter(passage, source, event, event if discard is None else discard, given.received_at_ms)
             return passage
-        stage = self._pass_source(passage, source, event, given.received_at_ms, forwarded=False)
-        if stage == "plan":
-            target = self.snapshot.schema_configuration_of(source).forward_blocked_events_to
-            receiving = self.snapshot.sources.get(target)
-            if receiving is not None and receiving.enabled and target != source:
-                self._pass_source(passage, target, event, given.received_at_ms, forwarded=True)
+        result = self._run_stages(passage, source, event, given.received_at_ms, forwarded=False)
+        forwarder = self._forwarders.get(source)
+        if forwarder is not None and result is not None and given.forwards:
+            for one in forwarder.forward(event, result, given.received_at_ms):
+                self._run_stages(passage, one.to, one.event, given.received_at_ms, forwarded=True)
         return passage
 
-    def _pass_source(
-        self, passage: Passage, source: str, event: LoggedEvent, received_at_ms: int, *, forwarded: bool
-    ) -> str:
-        """The stage that discarded it, empty for none."""
-        try:
-            result = self._programs[source].run(event, forwarded=forwarded)
-        except (msgspec.MsgspecError, RecursionError):
-            passage.entered[source] = UNREADABLE
-            return ""
-        if isinstance(result.event, Discard):
-            passage.entered[source] = result.event
-            return result.stage
-        self._enter(passage, source, result.event, received_at_ms)
-        return ""
+    def _refuses(self, source: str) -> Discard | None:
+        definition = self.snapshot.sources.get(source)
+        if definition is None:
+            return NO_SOURCE
+        return None if definition.enabled else DISABLED
 
-    def _enter(self, passage: Passage, source: str, event: LoggedEvent, received_at_ms: int) -> None:
-        passage.entered[source] = event
-        body = event.body
+    def _run_stages(
+        self,
+        passage: dict[tuple[str, str], Entry],
+        source: str,
+        event: LoggedEvent,
+        received_at_ms: int,
+        *,
+        forwarded: bool,
+    ) -> SourceResult | None:
+        """None when the stages were not run to their end."""
+        discard = self._refuses(source)
+        result = None
+        if discard is None:
+            program = self._programs[source]
+            try:
+                result = program.run(event, forwarded=forwarded) if program.needs(event) else SourceResult(event)
+            except (msgspec.MsgspecError, RecursionError):
+                discard = UNREADABLE
+        self._enter(passage, source, event, discard or (result.event if result else UNREADABLE), received_at_ms)
+        return result
+
+    def _enter(
+        self,
+        passage: dict[tuple[str, str], Entry],
+        source: str,
+        event: LoggedEvent,
+        result: LoggedEvent | Discard,
+        received_at_ms: int,
+    ) -> None:
+        entry = passage[source, event.message_id] = Entry(event, result, {})
+        if isinstance(result, Discard):
+            return
+        body = result.body
         decoded: Mapping[str, Any] | None = None
         accepted: AcceptedEvent | None = None
         for slug, stage in self._lanes[source]:
-            if not stage.needs(event.type, event.name, body):
-                passage.lanes[source, slug] = body
+            if not stage.needs(result.type, result.name, body):
+                entry.lanes[slug] = body
                 continue
             if decoded is None or accepted is None:
                 decoded = decode_event(body)
-                accepted = AcceptedEvent(source, received_at_ms, event.message_id, event.type, event.name, body)
-            self._draws.aim(event.message_id, slug)
+                accepted = AcceptedEvent(source, received_at_ms, result.message_id, result.type, result.name, body)
+            self._draws.aim(result.message_id, slug)
             verdict = judge_decoded(accepted, decoded, stage)
-            passage.lanes[source, slug] = verdict if isinstance(verdict, Discard) else verdict.body
+            entry.lanes[slug] = verdict if isinstance(verdict, Discard) else verdict.body

@@ -139,37 +139,38 @@ class SchemaObserver:
                 tally.count(delta.reason, at_ms, delta.count)
 
     def _see_all(self, survivors: Sequence[AcceptedEvent], blocked: Sequence[BlockedEvent]) -> None:
-        catalogue, limits = self._catalogue, self._limits
+        """Counts of survivors are made here; those of blocked events come with the deltas."""
+        catalogue, always, unopened = self._catalogue, self._limits.always, 0
+        groups: dict[tuple[str, str, str, int], tuple[EventTally, list[int]]] = {}
         has_time = self._budget.begin()
         looked_at = 0
-        for event in survivors:
-            if event.type == OBJECT or (event.name == REPORT_NAME and event.message_id.startswith(REPORT_ID_PREFIX)):
-                continue
-            at_ms = event.received_at_ms
-            tally = catalogue.event((event.source, event.type, event.name), at_ms)
-            tally.count("", at_ms, 1)
-            tally.seen[0] += 1
-            if has_time or tally.looked_at[0] < limits.always:
-                self._look(tally, event, False)
-                looked_at += 1
-                if not looked_at % _BUDGET_STEP:
-                    has_time = self._budget.spend()
-            else:
-                self._unopened += 1
-            if MARK in event.body:
-                self._note(tally, event, _protocols(event), False)
-        for stopped in blocked:
-            tally = catalogue.event((stopped.source, stopped.type, stopped.name), stopped.received_at_ms)
-            tally.seen[1] += 1
-            if has_time or tally.looked_at[1] < limits.always:
-                self._look(tally, stopped, True)
-                looked_at += 1
-                if not looked_at % _BUDGET_STEP:
-                    has_time = self._budget.spend()
-            else:
-                self._unopened += 1
-            if stopped.protocols:
-                self._note(tally, stopped, _protocols(stopped), True)
+        for events, is_blocked in ((survivors, False), (blocked, True)):
+            for event in events:
+                if event.type == OBJECT or (
+                    event.name == REPORT_NAME and event.message_id.startswith(REPORT_ID_PREFIX)
+                ):
+                    continue
+                key = (event.source, event.type, event.name, event.received_at_ms)
+                group = groups.get(key)
+                if group is None:
+                    group = groups[key] = catalogue.event(key[:3], key[3]), [0, 0]
+                tally, seen = group
+                seen[is_blocked] += 1
+                if has_time or tally.looked_at[is_blocked] < always:
+                    self._look(tally, event, is_blocked)
+                    looked_at += 1
+                    if not looked_at % _BUDGET_STEP:
+                        has_time = self._budget.spend()
+                else:
+                    unopened += 1
+                if is_blocked or MARK in event.body:
+                    self._note(tally, event, _protocols(event), is_blocked)
+        for key, (tally, (allowed, stopped)) in groups.items():
+            tally.seen[0] += allowed
+            tally.seen[1] += stopped
+            if allowed:
+                tally.count("", key[3], allowed)
+        self._unopened += unopened
         self._budget.spend()
 
     def _look(self, tally: EventTally, event: AcceptedEvent | BlockedEvent, blocked: bool) -> None:

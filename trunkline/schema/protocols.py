@@ -67,9 +67,10 @@ def _read(value: object) -> Protocols:
 
 
 def _texts(value: object) -> tuple[str, ...]:
+    """Each once: several items of a list have one path."""
     if not isinstance(value, list):
         return ()
-    return tuple(item[:MAX_PATH_CHARACTERS] for item in value if isinstance(item, str))
+    return tuple(dict.fromkeys(item[:MAX_PATH_CHARACTERS] for item in value if isinstance(item, str)))
 
 
 def _violation(value: Mapping[str, Any]) -> Violation:

@@ -81,7 +81,7 @@ def test_traits(kind: str, world: World) -> None:
 
 def test_what_the_plan_took_out(world: World) -> None:
     """Unplanned properties are omitted; those that broke their rule count as blocked (spec §9)."""
-    protocols = {"sourceId": "web", "omitted": ["new"], "omitted_on_violation": ["price"]}
+    protocols = {"sourceId": "web", "omitted": ["new", "new"], "omitted_on_violation": ["price"]}
     world.append(accepted(properties={"id": 1}, protocols=protocols), accepted(properties={"id": 1, "price": 2}))
     world.observe()
     assert world.properties() == {"id": (2, 0, 0), "new": (0, 0, 1), "price": (1, 1, 0)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,11 @@ MAX_VERSION: Final = 1_000_000
 MAX_SCHEMA_DEPTH: Final = 44
 """Levels of one schema: deeper ones would not fit into the workspace's file."""
 TOO_MANY: Final = f"A plan has {MAX_RULES} at most: take some out, or make two plans"
+
+_MAX_KNOWN: Final = 10_000
+_good_schemas: set[bytes] = set()
+"""Digests of schemas that were found to be good. To find that out takes milliseconds, and most of a file's schemas are
+the same when it is loaded again."""
 
 RuleKey = tuple[str, str, int]
 """What makes two rules different: type, event, version."""
@@ -96,11 +102,19 @@ def check_rule_schema(schema: object) -> list[RuleProblem]:
     problem = _shape_problem(schema)
     if problem is not None:
         return [problem]
-    size_bytes = len(msgspec.json.encode(schema))
-    if size_bytes > MAX_SCHEMA_BYTES:
-        reason = f"{size_bytes} bytes as JSON; {MAX_SCHEMA_BYTES} are the most for one schema"
+    encoded = msgspec.json.encode(schema)
+    if len(encoded) > MAX_SCHEMA_BYTES:
+        reason = f"{len(encoded)} bytes as JSON; {MAX_SCHEMA_BYTES} are the most for one schema"
         return [RuleProblem("schema", "", reason, "Make it smaller, such as by `definitions` and `$ref`")]
-    return [RuleProblem("schema", path, reason, mend) for path, reason, mend in check_schema(schema)]
+    digest = hashlib.sha256(encoded).digest()
+    if digest in _good_schemas:
+        return []
+    problems = [RuleProblem("schema", path, reason, mend) for path, reason, mend in check_schema(schema)]
+    if not problems:
+        if len(_good_schemas) >= _MAX_KNOWN:
+            _good_schemas.clear()
+        _good_schemas.add(digest)
+    return problems
 
 
 def _shape_problem(schema: Mapping[str, Any]) -> RuleProblem | None:

@@ -22,14 +22,15 @@ def webhook(slug: str, url: str, sources: Sequence[str], *, enabled: bool = True
     }
 
 
-def workspace(sources: Sequence[Mapping[str, Any]], destinations: Sequence[Mapping[str, Any]]) -> str:
-    """JSON is YAML. Loopback is allowed."""
+def workspace(sources: Sequence[Mapping[str, Any]], destinations: Sequence[Mapping[str, Any]], **more: Any) -> str:
+    """JSON is YAML. Loopback is allowed. ``more``: further keys of the file."""
     return json.dumps(
         {
             "workspace": {"slug": "acme", "name": "Acme"},
             "sources": list(sources),
             "destinations": list(destinations),
             "egress": {"allow_private": ["127.0.0.0/8"]},
+            **more,
         },
         indent=1,
     )

@@ -147,8 +147,8 @@ class Retracer:
                     detail = result.event.detail
                     violations = violations or result.violations
         said = f"Blocked as {event.reason}: {text.meaning}"
-        if detail:
-            said += f" {detail[:1].upper()}{detail[1:]}."
+        if detail and not violations:
+            said += f" ({detail})"
         return Step(_STAGE_OF.get(event.reason, SOURCE_STAGE), False, said, text.mend, violations)
 
     def ended_at_target(self, version: str, event: BlockedEvent) -> Step | None:

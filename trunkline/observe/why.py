@@ -100,12 +100,12 @@ def explain(
     arrivals += [_received(item, found, retracer) for item in found.received]
     arrivals += _without_ingested(found, retracer)
     asked = ""
-    if archive is not None and not any(arrival.status == "accepted" for arrival in arrivals):
-        asked = archive_name
-        arrivals += _archived(archive, message_id)
     if blocked_archive is not None and not found.accepted and not found.blocked:
         asked = archive_name
         arrivals += _archived_blocked(blocked_archive, message_id, retracer)
+    if archive is not None and not found.accepted:
+        asked = archive_name
+        arrivals += _archived(archive, message_id)
     arrivals.sort(key=lambda arrival: arrival.received_at_ms)
     leftovers: list[Ending] = []
     if store is not None:

@@ -116,7 +116,7 @@ def test_violations_are_found_again_where_none_were_noted(world: World) -> None:
     ("transformation", "reason", "said"),
     [
         (Transformation("t", "web", "all", drop=True), "transformation_drop", "A transformation of the source"),
-        (Transformation("broken", "web", "type = ", drop=True), "invalid_transformation", "Broken: "),
+        (Transformation("broken", "web", "type = ", drop=True), "invalid_transformation", "(broken: "),
     ],
 )
 def test_an_event_that_a_transformation_ended(

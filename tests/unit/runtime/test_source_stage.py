@@ -1,0 +1,162 @@
+"""The source stage with plans: what is forwarded, what is counted, how long it holds the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trunkline.clock import SystemClock
+from trunkline.dedupe import DedupeIndex
+from trunkline.log.base import Record
+from trunkline.log.records import RECORD_VERSION, Envelope, IngestedChunk, LoggedEvent, decode_envelope, encode_envelope
+from trunkline.runtime.source_stage import SourceStage
+from trunkline.spec.outcomes import ACCEPTED, ENTERED, FILTERED_AT_SOURCE
+from trunkline.spec.plans import Enforcement, Rule, SchemaConfiguration, TrackingPlan
+from trunkline.spec.schema_filters import SchemaFilters
+from trunkline.state.base import MAX_SURVIVORS
+from trunkline.workspace.model import Snapshot, Source
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"properties": {"type": "object", "required": ["a", "b"]}},
+}
+ALL_ALLOWED = SchemaConfiguration(forward_violations_to="monitor")
+BLOCKING = SchemaConfiguration(track=Enforcement(violations="block"), forward_blocked_events_to="monitor")
+
+
+def snapshot_of(configuration: SchemaConfiguration, **monitor: Any) -> Snapshot:
+    sources = {
+        "web": Source("web", "Web", "http", ("wk_web",)),
+        "monitor": Source("monitor", "Monitor", "http", ("wk_monitor",), **monitor),
+    }
+    plan = TrackingPlan("shop", "Shop", ("web",), (Rule("track", SCHEMA, "E"),), configuration)
+    # The target has a plan of its own that would block whatever comes in by itself.
+    strict = TrackingPlan(
+        "strict", "Strict", ("monitor",), (Rule("track", {}, "Known"),), SchemaConfiguration(unplanned_events="block")
+    )
+    return Snapshot("v", "acme", "Acme", sources, {}, tracking_plans={"shop": plan, "strict": strict})
+
+
+def track(message_id: str, **properties: Any) -> LoggedEvent:
+    body = {"type": "track", "event": "E", "messageId": message_id, "properties": properties}
+    return LoggedEvent(message_id, "track", "E", json.dumps(body).encode())
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[SourceStage]:
+    index = DedupeIndex(tmp_path / "dedupe", secret=b"secret")
+    yield SourceStage(index, SystemClock())
+    index.close()
+
+
+def build(stage: SourceStage, events: Sequence[LoggedEvent]) -> Envelope:
+    chunk = IngestedChunk(RECORD_VERSION, "web", 1000, list(events), [])
+    envelope = asyncio.run(stage.build("0", [(Record(7, 8, b"", {}), chunk)], epoch=1, snapshot="v"))
+    assert decode_envelope(encode_envelope(envelope)) == envelope
+    return envelope
+
+
+def counted(envelope: Envelope) -> dict[tuple[str, str, str], int]:
+    counts: dict[tuple[str, str, str], int] = {}
+    for delta in envelope.deltas:
+        key = (delta.source, delta.outcome, delta.reason)
+        counts[key] = counts.get(key, 0) + delta.count
+    return counts
+
+
+def test_violations_enter_the_other_source_past_its_plan(stage: SourceStage) -> None:
+    stage.activate(snapshot_of(ALL_ALLOWED))
+    envelope = build(stage, [track("m1"), track("m2", a=1, b=2)])
+    assert counted(envelope) == {
+        ("web", ACCEPTED, ""): 2,
+        ("monitor", ENTERED, ""): 2,
+        ("monitor", ACCEPTED, ""): 2,
+    }
+    told = [json.loads(event.body) for event in envelope.survivors if event.source == "monitor"]
+    assert [event["properties"]["violationDescription"] for event in told] == [
+        "properties.a is required",
+        "properties.b is required",
+    ]
+    assert len({event["messageId"] for event in told}) == 2
+    assert envelope.blocked == []
+
+
+def test_a_blocked_event_keeps_its_id_and_says_why(stage: SourceStage) -> None:
+    stage.activate(snapshot_of(BLOCKING))
+    envelope = build(stage, [track("m1", a=1)])
+    [event] = envelope.survivors
+    assert (event.source, event.message_id, event.name) == ("monitor", "m1", "E")
+    assert json.loads(event.body)["context"]["protocols"]["violations"][0]["field"] == "properties.b"
+    [blocked] = envelope.blocked
+    assert (blocked.source, blocked.reason, blocked.body) == ("web", "schema_violation", track("m1", a=1).body)
+    assert counted(envelope) == {
+        ("web", FILTERED_AT_SOURCE, "schema_violation"): 1,
+        ("monitor", ENTERED, ""): 1,
+        ("monitor", ACCEPTED, ""): 1,
+    }
+
+
+def test_a_blocked_event_is_no_duplicate_twice(stage: SourceStage) -> None:
+    """Its dedupe key is remembered, so a copy is neither blocked nor forwarded again."""
+    stage.activate(snapshot_of(BLOCKING))
+    first, second = build(stage, [track("m1")]), build(stage, [track("m1")])
+    assert len(first.dedupe_keys) == 16
+    assert counted(second) == {("web", FILTERED_AT_SOURCE, "duplicate"): 1}
+
+
+def test_more_than_one_envelope_holds_is_counted_and_not_lost_silently(stage: SourceStage) -> None:
+    stage.activate(snapshot_of(ALL_ALLOWED))
+    envelope = build(stage, [track(f"m{number}") for number in range(2500)])
+    entered = MAX_SURVIVORS - 2500
+    assert len(envelope.survivors) == MAX_SURVIVORS
+    assert counted(envelope) == {
+        ("web", ACCEPTED, ""): 2500,
+        ("monitor", ENTERED, ""): 5000,
+        ("monitor", ACCEPTED, ""): entered,
+        ("monitor", FILTERED_AT_SOURCE, "forwarding_limit"): 5000 - entered,
+    }
+
+
+def test_a_disabled_source_gets_nothing_and_counts_it(stage: SourceStage) -> None:
+    stage.activate(snapshot_of(BLOCKING, enabled=False))
+    envelope = build(stage, [track("m1")])
+    assert envelope.survivors == []
+    assert counted(envelope)["monitor", FILTERED_AT_SOURCE, "source_disabled"] == 1
+
+
+def test_the_other_sources_schema_filters_hold_for_what_enters(stage: SourceStage) -> None:
+    snapshot = snapshot_of(BLOCKING, schema_filters=SchemaFilters(blocked_events=("E",)))
+    plans = {"shop": snapshot.tracking_plans["shop"]}
+    stage.activate(dataclasses.replace(snapshot, tracking_plans=plans))
+    envelope = build(stage, [track("m1")])
+    assert counted(envelope)["monitor", FILTERED_AT_SOURCE, "event_setting"] == 1
+    assert len(envelope.blocked) == 1, "kept once, as it was ingested"
+
+
+def test_a_stage_that_fails_lets_nothing_pass(stage: SourceStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.activate(snapshot_of(ALL_ALLOWED))
+    monkeypatch.setattr("trunkline.pipeline.tracking_plan.PlanStage.verdict", lambda *_: 1 / 0)
+    envelope = build(stage, [track("m1")])
+    assert counted(envelope) == {("web", FILTERED_AT_SOURCE, "INTERNAL"): 1}
+
+
+def test_the_loop_gets_its_turn_while_a_range_is_judged(stage: SourceStage) -> None:
+    stage.activate(snapshot_of(ALL_ALLOWED))
+    turns = 0
+
+    async def test() -> None:
+        nonlocal turns
+        chunk = IngestedChunk(RECORD_VERSION, "web", 1000, [track(f"m{number}") for number in range(2500)], [])
+        task = asyncio.create_task(stage.build("0", [(Record(7, 8, b"", {}), chunk)], epoch=1, snapshot="v"))
+        while not task.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    asyncio.run(test())
+    assert turns > 5

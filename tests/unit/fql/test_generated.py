@@ -1,8 +1,12 @@
-"""Generated functions: they answer as the closures do, and nothing that a user writes becomes code."""
+"""Generated functions: they answer as the closures do, and nothing that a user writes becomes code.
+
+``TRUNKLINE_FQL_EXPRESSIONS`` is the number of random expressions of a test, ``TRUNKLINE_FQL_SEED`` where they start.
+"""
 
 from __future__ import annotations
 
 import dis
+import os
 import types
 from random import Random
 from typing import Any
@@ -21,43 +25,65 @@ from trunkline.fql.paths import Predicate
 from trunkline.fql.tree import And, Call, Comparison, ListLiteral, Literal, Node, Not, Or, Path, join
 
 randoms = st.integers(0, 2**32).map(Random)
+SEED = int(os.environ.get("TRUNKLINE_FQL_SEED", "20261122"))
+EXPRESSIONS = int(os.environ.get("TRUNKLINE_FQL_EXPRESSIONS", "700"))
 dialects = st.sampled_from([FILTER, DEVICE, TRIGGER])
 
-# Few paths and few values: so that paths are read again, in this group and in others, and are there or not.
-few_paths = st.sampled_from(
-    [("a",), ("b",), ("a", "b"), ("a", "b", "c"), ("a", "c"), ("a", "0"), ("a", "b", "1"), ("b", "b")]
-).map(Path)
-few_texts = st.sampled_from(["", "x", "xy", "1", "true"])
-few_constants = few_texts | st.sampled_from([None, True, False, 0, 1, 1.0, -2, 2.5])
-few_globs = st.sampled_from(["x", "*", "x*", "*y", "*x*", "x*y", "x*x", "*x*y*", "?", "[x-z]*", "x*y*z", "[", ""])
-few_names = st.sampled_from(["a", "b", "c", "0", "1"])
-few_values: st.SearchStrategy[Any] = st.recursive(
-    few_constants | few_globs,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(few_names, inner, max_size=3),
-    max_leaves=6,
-)
-few_events = st.dictionaries(few_names, few_values, max_size=3)
-sides = few_paths | few_constants.map(Literal)
-comparisons = (
-    st.builds(Comparison, st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), few_paths, few_constants.map(Literal))
-    | st.builds(Comparison, st.sampled_from(["=", "!=", "<", ">="]), sides, sides)
-    | st.builds(
-        Comparison, st.just("in"), sides, st.lists(sides, max_size=5).map(lambda items: ListLiteral(tuple(items)))
-    )
-    | st.builds(lambda path, part: Call("contains", (path, part)), sides, sides)
-    | st.builds(lambda path, glob: Call("match", (path, Literal(glob))), few_paths, few_globs)
-    | st.builds(lambda path: Comparison("=", Call("lowercase", (path,)), Literal("x")), few_paths)
-    | sides
-)
-few_conditions: st.SearchStrategy[Node] = st.recursive(
-    comparisons,
-    lambda inner: (
-        st.lists(inner, min_size=2, max_size=4).map(lambda operands: join(And, operands))
-        | st.lists(inner, min_size=2, max_size=4).map(lambda operands: join(Or, operands))
-        | inner.map(Not)
-    ),
-    max_leaves=8,
-)
+PATHS = [("a",), ("b",), ("a", "b"), ("a", "b", "c"), ("a", "c"), ("a", "0"), ("a", "b", "1"), ("b", "b")]
+CONSTANTS: list[Any] = ["", "x", "xy", "xx", "1", "true", None, True, False, 0, 1, 1.0, -2, 2.5]
+GLOBS = ["x", "*", "x*", "*y", "*x*", "x*y", "x*x", "*x*y*", "x*x*", "*x*x", "x*y*z", "?", "[x-z]*", "[", ""]
+
+
+class Few:
+    """Expressions on few paths and events of few values: what is read is read again, in this group and in others."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def tree(self, depth: int = 3) -> Node:
+        kind = self._random.choice(["and", "or", "not", "leaf"]) if depth else "leaf"
+        if kind == "not":
+            return Not(self.tree(depth - 1))
+        if kind == "leaf":
+            return self._leaf()
+        operands = [self.tree(depth - 1) for _ in range(self._random.choice([2, 3, 4]))]
+        return join(And if kind == "and" else Or, operands)
+
+    def _leaf(self) -> Node:
+        pick = self._random.choice
+        match pick(["compare", "compare", "equals", "in", "contains", "match", "call", "side"]):
+            case "compare":
+                return Comparison(pick(["=", "!=", "<", "<=", ">", ">="]), self._path(), self._side())
+            case "equals":
+                return Comparison("=", self._side(), self._path())
+            case "in":
+                return Comparison(
+                    "in", self._side(), ListLiteral(tuple(self._side() for _ in range(pick([0, 2, 4, 6]))))
+                )
+            case "contains":
+                return Call("contains", (self._side(), self._side()))
+            case "match":
+                return Call("match", (self._path(), Literal(pick(GLOBS))))
+            case "call":
+                return Comparison("=", Call(pick(["lowercase", "length", "typeof"]), (self._path(),)), self._side())
+        return self._side()
+
+    def _path(self) -> Path:
+        return Path(self._random.choice(PATHS))
+
+    def _side(self) -> Path | Literal:
+        return self._path() if self._random.random() < 0.3 else Literal(self._random.choice(CONSTANTS))
+
+    def event(self) -> dict[str, Any]:
+        return {name: self._value(2) for name in "ab" if self._random.random() < 0.8}
+
+    def _value(self, depth: int) -> Any:
+        roll = self._random.random()
+        if depth and roll < 0.5:
+            return {name: self._value(depth - 1) for name in "abc01" if self._random.random() < 0.6}
+        if depth and roll < 0.6:
+            return [self._value(depth - 1) for _ in range(2)]
+        return self._random.choice([*CONSTANTS, "xyz", "xzyz", "xyx", "y", "x-y-z"])
 
 
 def closures_of(query: Query) -> Predicate:
@@ -70,22 +96,53 @@ def generated(query: Query) -> Predicate:
 
 
 @given(randoms, any_events, dialects)
-def test_functions_answer_as_closures_do(random: Random, event: dict[str, Any], dialect: Dialect) -> None:
+def test_functions_answer_as_closures_do_on_any_event(random: Random, event: dict[str, Any], dialect: Dialect) -> None:
+    query = any_query(random, dialect)
+    assert generated(query)(event) is closures_of(query)(event)
+
+
+@pytest.mark.parametrize("dialect", [FILTER, DEVICE, TRIGGER], ids=lambda dialect: dialect.name)
+def test_functions_answer_as_closures_do(dialect: Dialect) -> None:
+    random = Random(SEED)
+    for _ in range(EXPRESSIONS):
+        query = any_query(random, dialect)
+        closures, function = closures_of(query), generated(query)
+        for event in [Events(random).event() for _ in range(6)]:
+            assert function(event) is closures(event), f"{query}\n{event}"
+
+
+@pytest.mark.parametrize("dialect", [FILTER, DEVICE], ids=lambda dialect: dialect.name)
+def test_what_was_read_before_is_what_stands_there(dialect: Dialect) -> None:
+    random = Random(SEED)
+    for _ in range(EXPRESSIONS):
+        query = Query(dialect, Few(random).tree())
+        closures, function = closures_of(query), generated(query)
+        for event in [Few(random).event() for _ in range(6)]:
+            assert function(event) is closures(event), f"{query}\n{event}"
+
+
+def test_every_shape_of_glob() -> None:
+    texts = ["", "x", "y", "xx", "xy", "xyx", "xzyz", "xyz", "xyyz", "yx", "zxy", None, 1]
+    for glob in GLOBS:
+        query = Query(FILTER, Call("match", (Path(("a",)), Literal(glob))))
+        closures, function = closures_of(query), generated(query)
+        assert [function({"a": text}) for text in texts] == [closures({"a": text}) for text in texts], glob
+
+
+@pytest.mark.parametrize("dialect", [FILTER, TRIGGER], ids=lambda dialect: dialect.name)
+def test_many_texts_of_one_path(dialect: Dialect) -> None:
+    for count in range(2, 8):
+        for path in ("event", "properties.a.b"):
+            query = parse_fql(" or ".join(f"{path} = 'e{number}'" for number in range(count)), dialect)
+            function = generated(query)
+            for value, wanted in [*((f"e{number}", number < count) for number in range(8)), ([], False), (None, False)]:
+                assert function({"event": value, "properties": {"a": {"b": value}}}) is wanted
+
+
+def any_query(random: Random, dialect: Dialect) -> Query:
     if dialect is TRIGGER:
-        query = parse_fql(Triggers(random).text(), TRIGGER)
-    else:
-        query = Query(dialect, Expressions(random, for_browsers=False).condition())
-    closures, function = closures_of(query), generated(query)
-    for given_event in (event, *(Events(random).event() for _ in range(5))):
-        assert function(given_event) is closures(given_event)
-
-
-@given(few_conditions, st.lists(few_events, min_size=3, max_size=6), st.sampled_from([FILTER, DEVICE]))
-def test_what_was_read_before_is_what_stands_there(tree: Node, events: list[dict[str, Any]], dialect: Dialect) -> None:
-    query = Query(dialect, tree)
-    closures, function = closures_of(query), generated(query)
-    for event in events:
-        assert function(event) is closures(event)
+        return parse_fql(Triggers(random).text(), TRIGGER)
+    return Query(dialect, Expressions(random, for_browsers=False).condition())
 
 
 HOSTILE = [
@@ -156,10 +213,7 @@ def assert_harmless(function: Predicate) -> None:
 
 @given(randoms, dialects)
 def test_any_expression_is_harmless(random: Random, dialect: Dialect) -> None:
-    if dialect is TRIGGER:
-        assert_harmless(generated(parse_fql(Triggers(random).text(), TRIGGER)))
-    else:
-        assert_harmless(generated(Query(dialect, Expressions(random, for_browsers=False).condition())))
+    assert_harmless(generated(any_query(random, dialect)))
 
 
 LARGE = [

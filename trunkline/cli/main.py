@@ -26,6 +26,8 @@ COMMANDS: Final = (
     "gaps",
     "lanes",
     "plans",
+    "rehearse",
+    "filters",
     "schema",
     "violations",
     "blocked",

@@ -100,25 +100,26 @@ def _print_comparison(screen: Console, heading: str, verb: str, found: Compariso
         f"{count_text(found.events, 'event')}: {found.passed_today:,} {verb} today, {found.passed_new:,} would.",
         indent=2,
     )
-    stopped, released = ("blocked", "let through") if verb == "pass" else ("dropped", "delivered")
+    at_source = verb == "pass"
+    stopped, released = ("blocked", "let through") if at_source else ("dropped", "delivered")
     for stop, change in by_size(found.stopped):
-        _print_change(screen, f"{change.events:,} newly {stopped}: {_reason(stop)}", change, "red")
+        _print_change(screen, f"{change.events:,} newly {stopped}: {_reason(stop, at_source)}", change, "red")
     for stop, change in by_size(found.released):
-        _print_change(screen, f"{change.events:,} newly {released}. Today: {_reason(stop)}", change, "green")
+        _print_change(screen, f"{change.events:,} newly {released}. Today: {_reason(stop, at_source)}", change, "green")
     for (today, new), change in by_size(found.other_reason):
-        text = f"{change.events:,} {stopped} for another reason: {_reason(new)}. Today: {_reason(today)}"
+        text = f"{change.events:,} {stopped} for another reason: {_reason(new, at_source)}. "
+        text += f"Today: {_reason(today, at_source)}"
         _print_change(screen, text, change, "")
     if found.changed.events:
         print_changed(screen, found)
 
 
-def _reason(stop: Stop) -> str:
-    own = _OWN_REASONS.get(stop.reason)
-    if own is not None:
-        return own
+def _reason(stop: Stop, heading_at_source: bool) -> str:
+    """The reason with its title; where it was decided only if that is another place than the heading's."""
     text = text_of(stop.reason)
-    title = stop.reason if text.title == stop.reason else f"{stop.reason}, {text.title}"
-    return plain(f"at the source, {title}" if stop.stage == AT_SOURCE else title)
+    title = _OWN_REASONS.get(stop.reason) or text.title
+    shown = stop.reason if title == stop.reason else f"{stop.reason} ({title})"
+    return plain(f"at the source, {shown}" if stop.stage == AT_SOURCE and not heading_at_source else shown)
 
 
 def _print_change(screen: Console, text: str, change: Change, style: str) -> None:

@@ -21,13 +21,14 @@ from trunkline.cli.stores import open_state
 from trunkline.cli.times import time_text
 from trunkline.clock import Clock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
-from trunkline.log.base import LogError
+from trunkline.log.base import ACCEPTED, LogError
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.wording import count_text
 from trunkline.rehearsal.recorded import AcceptedArchive, BlockedArchive
 from trunkline.rehearsal.run import Rehearsal
 from trunkline.rehearsal.traffic import Coverage, Traffic, Wanted, waiting_events
 from trunkline.rehearsal.world import World
+from trunkline.runtime.forwarding import forwarder_of
 from trunkline.runtime.layout import DataDir
 from trunkline.settings import Settings
 from trunkline.state.base import StateError
@@ -60,7 +61,12 @@ class Outcome:
 
 def make_world(snapshot: Snapshot, destinations: Collection[str] | None) -> World:
     """``destinations`` None: all."""
-    return World(snapshot, type_of=lambda item: NATIVE_DESTINATIONS[item.type], destinations=destinations)
+    return World(
+        snapshot,
+        type_of=lambda item: NATIVE_DESTINATIONS[item.type],
+        forwarder_of=forwarder_of,
+        destinations=destinations,
+    )
 
 
 def run_rehearsal(settings: Settings, clock: Clock, rehearsal: Rehearsal, wanted: Wanted) -> Outcome:
@@ -155,6 +161,8 @@ def _note(outcome: Outcome, log: EmbeddedLog, data: DataDir, *, archived: bool, 
 def _waiting(log: EmbeddedLog, data: DataDir) -> int:
     try:
         cursors: dict[str, int] = {}
+        if not data.state.exists() and log.partitions(ACCEPTED):
+            return 0  # nobody knows
         if data.state.exists():
             with open_state(data) as state:
                 for (partition, _), position in state.read().source_cursors.items():

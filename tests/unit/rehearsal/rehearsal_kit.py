@@ -13,7 +13,7 @@ from trunkline.archive.index import ArchiveIndex
 from trunkline.archive.local_store import LocalStore
 from trunkline.archive.writer import PartitionWriter
 from trunkline.delivery.programs import source_program_of
-from trunkline.log.base import ACCEPTED, INGESTED, NewRecord
+from trunkline.log.base import ACCEPTED, INGESTED, EventLog, NewRecord
 from trunkline.log.records import (
     RECORD_VERSION,
     AcceptedEvent,
@@ -103,17 +103,25 @@ def given(message_id: str, name: str = "E", *, source: str = "web", accepted: bo
 class Record:
     """A log that a source stage of one workspace follows."""
 
-    def __init__(self, workspace: Snapshot, directory: Path | None = None, *, kafka_like: bool = False) -> None:
+    def __init__(
+        self,
+        workspace: Snapshot,
+        directory: Path | None = None,
+        *,
+        kafka_like: bool = False,
+        log: EventLog | None = None,
+    ) -> None:
+        """``directory``: the archive's, with none there is no archive."""
         self.workspace = workspace
-        self.log = MemoryLog(kafka_like, clock=HandClock())
-        self.log.duplicates = False
+        memory = MemoryLog(kafka_like, clock=HandClock())
+        memory.duplicates = False
+        self.log: EventLog = memory if log is None else log
         self._ingested = self.log.appender(INGESTED, PARTITION)
         self._accepted = self.log.appender(ACCEPTED, "0")
         self._reader = self.log.reader(INGESTED, PARTITION)
         self._seen: set[str] = set()
         self._index_path = directory / "archive.db" if directory else None
         self._store = LocalStore(directory / "archive") if directory else None
-        self._index: ArchiveIndex | None = None
 
     def ingest(self, source: str, *events: LoggedEvent, at_ms: int = T0, objects: Sequence[bytes] = ()) -> None:
         """One request's record."""
@@ -174,7 +182,7 @@ class Record:
         """Retention takes the oldest records."""
         partition = PARTITION if topic == INGESTED else "0"
         positions = [item.next_position for item in itertools.islice(self.log.index(topic, partition, 0), records)]
-        self.log.retain(topic, partition, consumed=positions[-1] + 0, older_than_ms=1 << 60, max_bytes=0)
+        self.log.retain(topic, partition, consumed=positions[-1], older_than_ms=1 << 60, max_bytes=0)
 
     def object_files(self) -> list[Path]:
         """The archive's objects."""

@@ -113,8 +113,7 @@ def test_new_source_stages_feed_the_new_lanes() -> None:
 
 
 def test_another_reason() -> None:
-    consent = {"context": {"consent": {"categoryPreferences": {"ads": False}}}}
-    items = [given("m1", "Heartbeat", **consent)]
+    items = [given("m1", "Heartbeat", context={"consent": {"categoryPreferences": {"ads": False}}})]
     today = with_destination(BASE, "hook", filters=(DROP_HEARTBEAT,))
     new = with_destination(BASE, "hook", consent_categories=("ads",))
     [(pair, change)] = rehearse(today, new, items).findings.destinations["hook"].other_reason.items()
@@ -183,10 +182,10 @@ def test_which_sources_are_read() -> None:
     plan = TrackingPlan("p", "p", ("app",), (), SchemaConfiguration(forward_blocked_events_to="web"))
     forwarding = replace(BASE, tracking_plans={"p": plan})
     assert sources_to_read((BASE, BASE)) is None
-    assert sources_to_read((BASE, BASE), ["web"], ["hook"]) == {"web"}
-    assert sources_to_read((BASE, BASE), (), ["crm"]) == {"web"}
-    assert sources_to_read((BASE, forwarding), (), ["crm"]) == {"web", "app"}
-    assert sources_to_read((BASE, with_destination(BASE, "crm", sources=("app",))), (), ["crm"]) == {"web", "app"}
+    assert sources_to_read((BASE, BASE), ["web"], ["hook"]) == frozenset({"web"})
+    assert sources_to_read((BASE, BASE), (), ["crm"]) == frozenset({"web"})
+    assert sources_to_read((BASE, forwarding), (), ["crm"]) == frozenset({"web", "app"})
+    assert sources_to_read((BASE, with_destination(BASE, "crm", sources=("app",))), (), ["crm"]) == frozenset({"web", "app"})
 
 
 # -- against brute force -----------------------------------------------------------------------------------------

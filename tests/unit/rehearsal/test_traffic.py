@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -140,13 +141,9 @@ def test_what_is_missing_is_said_and_the_rest_comes(record: Record) -> None:
 
 
 class FrailArchive:
-    """Endless, until it breaks."""
+    """Long, until it breaks."""
 
-    def __init__(self) -> None:
-        self.held = 0
-        self.most_held = 0
-
-    def members(self, **_: object):  # type: ignore[no-untyped-def]
+    def members(self, **_: object) -> Iterator[Member]:
         for number in range(1, 10_000):
             yield Member(number, 0, "0", "web", "key", 0, 1, 1, T0, T0, number, number)
 

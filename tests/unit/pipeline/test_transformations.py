@@ -362,13 +362,14 @@ def test_what_is_not_touched_keeps_its_spelling() -> None:
     ],
 )
 def test_what_can_not_be_compiled_lets_nothing_pass(keys: dict[str, Any], part: str) -> None:
-    broken = stage(rule(), rule(slug="broken", **{"condition": 'event = "Other"', **keys}), rule(drop=True))
+    item = rule(slug="broken", **{"condition": 'event = "Other"', **keys})
+    broken = stage(rule(), item, rule(drop=True))
     found = broken.verdict(EVENT, b"{}")
     assert isinstance(found, Discard)
     assert found.reason == INVALID_TRANSFORMATION
     assert found.detail.startswith("broken: ")
     assert part in found.detail
-    assert broken.may_touch("page", "anything")
+    assert stage(item).may_touch("page", "anything")
 
 
 def test_a_secret_key_is_in_no_message() -> None:

@@ -68,3 +68,8 @@ def blocked_place(position: int, index: int) -> int:
     An envelope may block more events than it can have survivors, hence more room than :func:`place_of` has.
     """
     return position << _BLOCKED_INDEX_BITS | index
+
+
+def blocked_position_of(place: int) -> int:
+    """The position of the envelope that blocked the event at ``place``."""
+    return place >> _BLOCKED_INDEX_BITS

@@ -15,7 +15,7 @@ from tests.unit.archive.test_archivist import Run
 from trunkline.archive.blocked_reader import BlockedReader
 from trunkline.archive.errors import ArchiveCorrupt, ObjectMissing
 from trunkline.archive.index import SCHEMA_VERSION, ArchiveIndex
-from trunkline.archive.layout import blocked_place
+from trunkline.archive.layout import blocked_place, blocked_position_of
 from trunkline.archive.local_store import LocalStore
 from trunkline.archive.reader import ArchiveReader
 from trunkline.log.records import BlockedEvent
@@ -121,6 +121,7 @@ def test_one_member_is_read_at_a_time(make_world: MakeWorld, monkeypatch: pytest
 
 def test_an_envelope_may_block_more_than_it_can_have_survivors() -> None:
     assert blocked_place(7, 2 * MAX_SURVIVORS) < blocked_place(8, 0)
+    assert blocked_position_of(blocked_place(7, 2 * MAX_SURVIVORS)) == 7
 
 
 def test_one_that_was_blocked_twice_is_found_twice(make_world: MakeWorld) -> None:

@@ -170,7 +170,9 @@ class _Case:
     def omit(self, paths: Sequence[Path], names: list[str]) -> None:
         self.body = remove_paths(self.body, paths)
         self.event = _decode(self.body)
-        names += [name for path in paths if (name := _shown(path)) not in names]
+        for name in map(_shown, paths):
+            if name not in names:
+                names.append(name)
 
     def add(self, findings: Iterable[Finding]) -> None:
         for finding in findings:

@@ -19,7 +19,7 @@ ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 LIBRARY: Final = {"name": "analytics-node", "version": "2.1.0"}
 """What Segment sends these events with; consumers look for it."""
 
-_NAME_FIELDS: Final[Mapping[Any, str]] = {"track": "event", "page": "name", "screen": "name"}
+_NAME_FIELDS: Final[Mapping[str, str]] = {"track": "event", "page": "name", "screen": "name"}
 _ID_BYTES: Final = 16
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -42,7 +42,7 @@ def violation_event(
     context = event.get("context")
     app = context.get("app") if isinstance(context, Mapping) else None
     version = app.get("version") if isinstance(app, Mapping) else None
-    kind = event.get("type")
+    kind = _text(event.get("type"))
     message_id = _id(source, event, index)
     body = {
         "context": {"app": app, "library": LIBRARY},
@@ -52,10 +52,10 @@ def violation_event(
         "properties": {
             "appVersion": _text(version),
             "eventMessageID": _text(event.get("messageId")),
-            "eventName": _text(event.get(_NAME_FIELDS[kind])) if kind in _NAME_FIELDS else "",
+            "eventName": _text(event.get(_NAME_FIELDS.get(kind, ""))),
             "eventSentAt": _text(event.get("sentAt")) or ZERO_TIME,
             "eventTimestamp": _text(event.get("timestamp")) or ZERO_TIME,
-            "eventType": _text(kind),
+            "eventType": kind,
             "sourceID": source,
             "sourceName": source_name,
             "sourceSlug": source,

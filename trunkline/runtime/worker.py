@@ -32,7 +32,13 @@ from trunkline.log.base import ACCEPTED, INGESTED, Appender, EventLog, LogFull, 
 from trunkline.log.records import RECORD_VERSION, Envelope, encode_envelope
 from trunkline.replay.model import is_replay
 from trunkline.runtime.connections import Connections
-from trunkline.runtime.housekeeping import HOUSEKEEPING_S, archived_position, shorten_logs, warn_of_pins
+from trunkline.runtime.housekeeping import (
+    HOUSEKEEPING_S,
+    archived_position,
+    shorten_logs,
+    sweep_bulk,
+    warn_of_pins,
+)
 from trunkline.runtime.layout import DataDir
 from trunkline.runtime.replays import Replays
 from trunkline.runtime.source_stage import SHARED_GROUP, RangeReader, SourceStage
@@ -117,6 +123,7 @@ class Worker:
         slugs = {interval.destination for interval in state.intervals if interval.closed_at_ms is None}
         slugs |= {destination for destination, _ in state.lanes} | {destination for destination, _ in state.row_counts}
         slugs |= {row.destination for row in state.bulk}
+        sweep_bulk(parts.data.bulk, {row.destination for row in state.bulk})
         for slug in sorted(slug for slug in slugs if not is_replay(slug)):
             intervals = [interval for interval in state.intervals if interval.destination == slug]
             lane_state = state.lanes.get((slug, PARTITION))

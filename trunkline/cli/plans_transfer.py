@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, NoReturn
@@ -38,6 +39,8 @@ FormatOption = Annotated[
 ]
 _REPORT_COLUMNS: Final = ("Row", "Place", "Problem", "Mend")
 _SHOWN: Final = 50
+MAX_INLINE_BYTES: Final = 512 * 1024
+"""A larger plan's rules would take up much of what a workspace's file may hold, and are slow to read as YAML."""
 
 
 def export_plan(
@@ -101,13 +104,7 @@ def import_plan(
     Exit status: 0 printed, 1 the file has problems or does not fit, 2 it can't be read.
     """
     try:
-        content = read_regular_file(file, MAX_FILE_BYTES)
-    except OSError as error:
-        _fail(f"{file} can't be read ({error.strerror}). Check the path and its permissions.")
-    try:
-        if content is None:
-            reason = f"larger than {MAX_FILE_BYTES // 2**20} MiB"
-            raise PlanFileError([FileProblem("", reason, "Take rules out: no plan needs so many")])
+        content = _content(file)
         read = (parse_csv if _format(format, file) == "csv" else parse_json)(content)
     except PlanFileError as error:
         _say_problems(str(file), error.problems)
@@ -123,7 +120,12 @@ def import_plan(
         _check_alone(plan)
     else:
         plan = _check_in(config, plan)
-    typer.echo(dump_yaml({"tracking_plans": [plan_keys(plan)]}), nl=False)
+    if len(content) <= MAX_INLINE_BYTES:
+        keys = plan_keys(plan)
+    else:
+        keys = {**plan_keys(plan, rules=False), "file": _path_for(file, config, format)}
+        typer.echo(f"{file} is large, so the section names it instead of holding its rules.", err=True)
+    typer.echo(dump_yaml({"tracking_plans": [keys]}), nl=False)
 
 
 def register(group: typer.Typer) -> None:
@@ -143,9 +145,7 @@ def _throwaway() -> Secrets:
 def _check_alone(plan: TrackingPlan) -> None:
     sources = [Source(slug, slug, "http", (f"wk_{index}",)) for index, slug in enumerate(plan.sources)]
     key = _throwaway()
-    _check(
-        make_snapshot(key, slug="a", name="A", sources=sources, destinations=(), tracking_plans=[plan]), key, plan.slug
-    )
+    _check(make_snapshot(key, slug="a", name="A", sources=sources, destinations=()), [plan], key, plan.slug)
 
 
 def _check_in(config: Path, plan: TrackingPlan) -> TrackingPlan:
@@ -160,28 +160,15 @@ def _check_in(config: Path, plan: TrackingPlan) -> TrackingPlan:
     known = now.tracking_plans.get(plan.slug)
     if known is not None:
         plan = replace(plan, sources=plan.sources or known.sources, enforce=known.enforce)
-    merged = {**now.tracking_plans, plan.slug: plan}
-    _check(
-        make_snapshot(
-            key,
-            slug=now.slug,
-            name=now.name,
-            sources=now.sources.values(),
-            destinations=now.destinations.values(),
-            egress=now.egress,
-            tracking_plans=merged.values(),
-            transformations=now.transformations,
-        ),
-        key,
-        plan.slug,
-    )
+    _check(now, {**now.tracking_plans, plan.slug: plan}.values(), key, plan.slug)
     typer.echo(f"{config}: {_difference(known, plan)}", err=True)
     return plan
 
 
-def _check(snapshot: Snapshot, key: Secrets, slug: str) -> None:
-    """Ends the command unless the snapshot's file would load."""
-    text = to_yaml(snapshot, NATIVE_DESTINATIONS, show_secrets=True)
+def _check(snapshot: Snapshot, plans: Iterable[TrackingPlan], key: Secrets, slug: str) -> None:
+    """Ends the command unless a file of the snapshot with these plans would load. Rules are good when they are read."""
+    bare = {plan.slug: replace(plan, rules=()) for plan in plans}
+    text = to_yaml(replace(snapshot, tracking_plans=bare), NATIVE_DESTINATIONS, show_secrets=True)
     checked = Report(slug)
     check_workspace(text.encode(), checked, NATIVE_DESTINATIONS, key, References(Path(), {}, checked))
     if not checked.problems:
@@ -210,6 +197,25 @@ def _difference(old: TrackingPlan | None, new: TrackingPlan) -> str:
 
 def _format(named: str | None, file: Path | None) -> str:
     return named or ("csv" if file is not None and file.suffix.lower() == ".csv" else "json")
+
+
+def _content(file: Path) -> bytes:
+    """Raises PlanFileError for what is too large, whatever is in it."""
+    try:
+        content = read_regular_file(file, MAX_FILE_BYTES)
+    except OSError as error:
+        _fail(f"{file} can't be read ({error.strerror}). Check the path and its permissions.")
+    if content is None:
+        reason = f"larger than {MAX_FILE_BYTES // 2**20} MiB"
+        raise PlanFileError([FileProblem("", reason, "Take rules out: no plan needs so many")])
+    return content
+
+
+def _path_for(file: Path, config: Path | None, named: str | None) -> str:
+    """What `file:` says: the path as seen from the workspace's file, if that is known."""
+    if named is not None and named != _format(None, file):
+        _fail(f"{file} is too large for the workspace's file, and can't be named there: give it the ending .{named}.")
+    return str(file) if config is None else os.path.relpath(file, config.parent)
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

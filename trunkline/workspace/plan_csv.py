@@ -128,7 +128,7 @@ def _cells(row: Property) -> dict[str, str]:
         DATA_TYPE: data_type,
         NULLABLE: "true" if nullable else "",
         PATTERN: row.pattern,
-        VALUES: "" if row.values is None else values_text(row.values),
+        VALUES: "" if row.values is None else values_text(row.values, row.types),
     }
 
 

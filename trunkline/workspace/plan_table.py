@@ -258,9 +258,9 @@ def data_type_text(row: Property) -> tuple[str, bool]:
     return "|".join(rest or ("null",)), nullable
 
 
-def values_text(values: Sequence[Any]) -> str:
+def values_text(values: Sequence[Any], types: Sequence[str]) -> str:
     """``fall|winter``, or a JSON array where that would not say the same."""
-    if all(isinstance(value, str) and _is_bare(value) for value in values):
+    if all(isinstance(value, str) and _is_bare(value) for value in values) and not _typed(types):
         return "|".join(values)
     return msgspec.json.encode(values).decode()
 
@@ -283,10 +283,16 @@ def parse_values(text: str, types: Sequence[str]) -> tuple[Any, ...]:
     parts = [part.strip() for part in text.split("|" if "|" in text else ",")]
     if not all(parts):
         raise ValueError("an empty value")
-    return tuple(_value(part, set(types) - {"null"}) for part in parts)
+    return tuple(_value(part, _typed(types)) for part in parts)
 
 
-def _value(text: str, types: set[str]) -> Any:
+def _typed(types: Sequence[str]) -> frozenset[str]:
+    """The types whose values are not texts, if all are such; else none."""
+    found = frozenset(types) - {"null"}
+    return found if found <= {"integer", "number"} or found == {"boolean"} else frozenset()
+
+
+def _value(text: str, types: frozenset[str]) -> Any:
     if types and types <= {"integer", "number"}:
         number = msgspec.json.decode(text)
         if isinstance(number, bool) or not isinstance(number, int | float):

@@ -166,7 +166,7 @@ class World:
             program = self._programs[source]
             try:
                 result = program.run(event, forwarded=forwarded) if program.needs(event) else SourceResult(event)
-            except (msgspec.MsgspecError, RecursionError):
+            except Exception:  # noqa: BLE001 - a stage's bug ends no rehearsal: live, such an event is discarded too
                 discard = UNREADABLE
         self._enter(passage, source, event, discard or (result.event if result else UNREADABLE), received_at_ms)
         return result

@@ -205,8 +205,10 @@ def ids(items: Sequence[Given]) -> Counter[str]:
     return Counter(item.event.message_id for item in items)
 
 
-def rehearse(today: Snapshot, new: Snapshot, items: Sequence[Given], *, samples: int = 1000) -> Rehearsal:
-    rehearsal = Rehearsal(World(today), World(new), HandClock(), samples)
+def rehearse(
+    today: Snapshot, new: Snapshot, items: Sequence[Given], *, samples: int = 1000, **options: Any
+) -> Rehearsal:
+    rehearsal = Rehearsal(World(today, **options), World(new, **options), HandClock(), samples)
     for start in range(0, len(items), 7):
         rehearsal.take(items[start : start + 7])
     return rehearsal

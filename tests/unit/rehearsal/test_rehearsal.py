@@ -17,10 +17,11 @@ from tests.unit.rehearsal.rehearsal_kit import destination, event, given, rehear
 from trunkline.delivery.gates import gate_of
 from trunkline.delivery.judgement import judge
 from trunkline.delivery.programs import source_program_of
-from trunkline.log.records import AcceptedEvent
+from trunkline.log.records import AcceptedEvent, LoggedEvent
 from trunkline.rehearsal.findings import Comparison, Connection, Stop
 from trunkline.rehearsal.run import Rehearsal, sources_to_read
 from trunkline.rehearsal.world import Given
+from trunkline.runtime.forwarding import forwarder_of
 from trunkline.spec.discards import Discard
 from trunkline.spec.filters import Filter
 from trunkline.spec.plans import ALLOW, BLOCK, OMIT, Enforcement, Rule, SchemaConfiguration, TrackingPlan
@@ -178,6 +179,39 @@ def test_samples_and_kinds_are_bounded() -> None:
     assert (len(hook.changed.samples), len(hook.changed.kinds), len(hook.places)) == (2, 200, 500)
 
 
+def forwarding(to: str) -> Snapshot:
+    configuration = SchemaConfiguration(
+        BLOCK, Enforcement(violations=BLOCK), forward_blocked_events_to=to, forward_violations_to=to
+    )
+    plan = TrackingPlan("p", "p", ("web",), (Rule("track", SCHEMA, "Order"),), configuration)
+    return replace(BASE, tracking_plans={"p": plan})
+
+
+def test_what_is_forwarded_is_rehearsed() -> None:
+    items = [given("m1", "Unknown"), given("m2", "Order", properties={"revenue": "1"}), EVENTS[2]]
+    quiet, loud = forwarding(""), forwarding("app")
+    done = rehearse(quiet, loud, items, forwarder_of=forwarder_of)
+    assert not done.findings.sources["web"].is_change
+    # Two events that the plan blocks and one violation enter the other source, and go on to its destination.
+    assert counts(done.findings.sources["app"])["released"] == {"not_forwarded": 3}
+    hook = done.findings.destinations["hook"]
+    assert counts(hook)["released"] == {"not_forwarded": 3}
+    [change] = hook.released.values()
+    assert {kind.name for kind in change.kinds} == {"Unknown", "Order", "Violation Generated"}
+    back = rehearse(loud, quiet, items, forwarder_of=forwarder_of)
+    assert counts(back.findings.destinations["hook"])["stopped"] == {"not_forwarded": 3}
+    assert not rehearse(loud, loud, items, forwarder_of=forwarder_of).findings.is_change
+    apart = [msgspec.structs.replace(item, forwards=False) for item in items]
+    assert not rehearse(quiet, loud, apart, forwarder_of=forwarder_of).findings.is_change
+
+
+def test_a_stage_that_fails_ends_no_rehearsal() -> None:
+    broken = LoggedEvent("m1", "identify", "", b"no json")
+    new = with_source(BASE, "web", schema_filters=SchemaFilters((), (), ("email",)))
+    done = rehearse(BASE, new, [Given("web", 0, broken)])
+    assert counts(done.findings.sources["web"])["stopped"] == {"unreadable_event": 1}
+
+
 def test_which_sources_are_read() -> None:
     plan = TrackingPlan("p", "p", ("app",), (), SchemaConfiguration(forward_blocked_events_to="web"))
     forwarding = replace(BASE, tracking_plans={"p": plan})
@@ -185,7 +219,9 @@ def test_which_sources_are_read() -> None:
     assert sources_to_read((BASE, BASE), ["web"], ["hook"]) == frozenset({"web"})
     assert sources_to_read((BASE, BASE), (), ["crm"]) == frozenset({"web"})
     assert sources_to_read((BASE, forwarding), (), ["crm"]) == frozenset({"web", "app"})
-    assert sources_to_read((BASE, with_destination(BASE, "crm", sources=("app",))), (), ["crm"]) == frozenset({"web", "app"})
+    assert sources_to_read((BASE, with_destination(BASE, "crm", sources=("app",))), (), ["crm"]) == frozenset(
+        {"web", "app"}
+    )
 
 
 # -- against brute force -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from trunkline.archive.members import Member
 from trunkline.log.base import ACCEPTED, INGESTED
 from trunkline.rehearsal.recorded import Placed
 from trunkline.rehearsal.traffic import Traffic, Wanted, waiting_events
+from trunkline.rehearsal.world import Given
 from trunkline.spec.schema_filters import SchemaFilters
 
 BLOCKING = snapshot(
@@ -157,6 +158,34 @@ class FrailArchive:
         if member.file_id == 2000:
             raise StoreError("the store does not answer")
         return []
+
+
+class LongArchive(FrailArchive):
+    """A member at a time, of a million."""
+
+    def __init__(self) -> None:
+        self.listed = 0
+        self.read_so_far = 0
+
+    def members(self, **_: object) -> Iterator[Member]:
+        for number in range(1, 1_000_001):
+            self.listed = number
+            yield Member(number, 0, "0", "web", "key", 0, 1, 100, T0, T0, number, number)
+
+    def read(self, member: Member) -> list[Placed]:
+        self.read_so_far += 1
+        item = Given("web", T0, event("m"), accepted=True)
+        return [Placed(member.first_place, item)] * 100
+
+
+def test_a_huge_archive_is_read_as_it_is_used() -> None:
+    archive = LongArchive()
+    traffic = Traffic(Record(BLOCKING).log, Wanted(0), accepted=archive)
+    for number, batch in enumerate(traffic.batches(), 1):
+        assert len(batch) == 500
+        assert (archive.listed, archive.read_so_far) == (number * 5, number * 5)
+        if number == 10:
+            break
 
 
 def test_an_archive_that_cannot_be_reached() -> None:

@@ -1,10 +1,10 @@
 """Compiled triggers against Segment's ``validate`` on the same triggers and events, in turn.
 
-Run it with ``python -m benchmarks.fql [SECONDS]``. Both sides parse once and evaluate every trigger on every event, which
-are decoded JSON; both are warm (our functions are generated, V8 has compiled); the matches of both are counted and have
-to be the same. Time is CPU time of each process, so that others on the machine count less. Segment's side is Node with
-the packages of ``tests/wire`` (``npm ci`` there). The second line is filters, with our own closures as the yardstick:
-tsub parses its JSON for each event.
+Run it with ``python -m benchmarks.fql [SECONDS]``. Both sides parse once and evaluate every trigger on every event,
+which is decoded JSON. Both are warm (our functions are generated, V8 has compiled), the matches of both are counted and
+have to be the same. Time is CPU time of each process, so that others on the machine count less. Segment's side is Node
+with the packages of ``tests/wire`` (``npm ci`` there). The second line is filters, with our own closures as the
+yardstick: tsub parses its JSON for each event.
 """
 
 from __future__ import annotations

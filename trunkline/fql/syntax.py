@@ -60,6 +60,16 @@ def method(subject: ast.expr, identifier: str) -> ast.Attribute:
     return ast.Attribute(subject, _ours(identifier), _LOAD, **_AT)
 
 
+def beginning(text: ast.expr, size: int) -> ast.expr:
+    """``text[:size]``"""
+    return ast.Subscript(text, ast.Slice(None, constant(size), None, **_AT), _LOAD, **_AT)
+
+
+def end(text: ast.expr, size: int) -> ast.expr:
+    """``text[-size:]``"""
+    return ast.Subscript(text, ast.Slice(constant(-size), None, None, **_AT), _LOAD, **_AT)
+
+
 def every(tests: Sequence[ast.expr]) -> ast.expr:
     return tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), list(tests), **_AT)
 

@@ -138,6 +138,9 @@ class Replays:
                 self._end(replay, changes, DESTINATION_DELETED)
             elif destination != replay.destination:
                 self._equip(replay, destination)
+            else:
+                # Its sources and transformations may be others.
+                replay.lane.intake.judge_by(self._dispatcher.stages_of(destination.slug))
 
     async def look(self) -> None:
         """Take up what has changed in the folder, let go of what has ended."""

@@ -30,8 +30,9 @@ _FILTER: Final = "integrations: [{type: track, event: Order Completed, destinati
 class SchemaSection(SectionReader):
     """Reads configurations and filters; what is wrong is reported and left out."""
 
-    def __init__(self, section: ReadSection, refuse: Refuse, near: Neighbours) -> None:
+    def __init__(self, section: ReadSection, refuse: Refuse, note: Refuse, near: Neighbours) -> None:
         super().__init__(section, refuse)
+        self._note = note
         self._near = near
 
     def source_configuration(self, at: At | None, source: str) -> SchemaConfiguration | None:
@@ -50,6 +51,12 @@ class SchemaSection(SectionReader):
         unplanned = self._by_kind(keys.get("unplanned_properties"), (ALLOW, OMIT), _NOT_BLOCKED)
         violations = self._by_kind(keys.get("violations"), (ALLOW, BLOCK, OMIT))
         common = self._by_kind(keys.get("common_violations"), (ALLOW, BLOCK, OMIT))
+        forward_blocked = keys.get("forward_blocked_events_to")
+        chosen = (*violations.values(), *common.values(), events.node.value if events else ALLOW)
+        if forward_blocked is not None and BLOCK not in chosen:
+            self._note(
+                forward_blocked, "nothing is blocked, so nothing is forwarded", "Add violations: block, or the like"
+            )
         of_kind = {kind: Enforcement(unplanned[kind], violations[kind], common[kind]) for kind in _KINDS}
         return SchemaConfiguration(
             unplanned_events=(self._choice(events, (ALLOW, BLOCK), mends=_NOT_OMITTED) if events else None) or ALLOW,
@@ -57,7 +64,7 @@ class SchemaSection(SectionReader):
             identify=of_kind[IDENTIFY],
             group=of_kind[GROUP],
             forward_violations_to=self._target(keys.get("forward_violations_to"), sources),
-            forward_blocked_events_to=self._target(keys.get("forward_blocked_events_to"), sources),
+            forward_blocked_events_to=self._target(forward_blocked, sources),
         )
 
     def _by_kind(self, at: At | None, allowed: Sequence[str], mends: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -79,6 +86,10 @@ class SchemaSection(SectionReader):
         if slug in sources:
             mend = "Name a source that is there for it, such as {slug: blocked, type: http, write_keys: [wk_blocked]}"
             self._refuse(at, f"the source {slug} would forward to itself", mend)
+        elif slug in self._near.disabled:
+            self._note(
+                at, f"the source {slug} is off, and takes nothing that is forwarded", "Write enabled: true there"
+            )
         return slug
 
     def filters(self, at: At | None, source: str) -> SchemaFilters:

@@ -28,6 +28,8 @@ class Neighbours:
     """For each source the plan that names it first, and where."""
     configured: frozenset[str]
     """Sources with a schema configuration of their own."""
+    disabled: frozenset[str]
+    """Sources that are switched off."""
 
 
 def neighbours(
@@ -57,6 +59,11 @@ def neighbours(
         storage=frozenset(slug for slug, item in listed.items() if _text_of(item, "type") in storage),
         plan_of=plan_of,
         configured=frozenset(configured),
+        disabled=frozenset(
+            _text_of(item, "slug")
+            for item in items(sources)
+            if (enabled := _child(item, "enabled")) is not None and enabled.node.value is False
+        ),
     )
 
 

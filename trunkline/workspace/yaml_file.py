@@ -71,7 +71,7 @@ class _Checker:
         slug, name = self._workspace(root, top.get("workspace"))
         storage_types = [name for name, kind in self._types.items() if kind.storage]
         near = neighbours(top.get("sources"), top.get("destinations"), top.get("tracking_plans"), storage_types)
-        schema = SchemaSection(self._section, self._problem, near)
+        schema = SchemaSection(self._section, self._problem, self._note, near)
         sources = self._each(top.get("sources"), lambda at: self._source(at, schema))
         source_lines = self._unique(top.get("sources"))
         plans = PlansSection(self._section, self._problem, self._note, near, schema, self._rules_of_file)

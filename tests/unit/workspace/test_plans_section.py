@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from tests.unit.workspace.plan_kit import SOURCES, configurations, rule_lists, with_plan, with_rules, with_source
 from tests.unit.workspace.workspace_kit import SECRETS, TYPES, check, good, only, problems
+from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.spec.plans import (
     ALLOW,
     BLOCK,
@@ -24,6 +25,7 @@ from trunkline.spec.plans import (
 )
 from trunkline.workspace import vocabulary
 from trunkline.workspace.codec import decode_snapshot, encode_snapshot, make_snapshot
+from trunkline.workspace.loader import load
 from trunkline.workspace.model import Source
 from trunkline.workspace.plan_file import PlanFile
 from trunkline.workspace.plan_json import format_json
@@ -322,6 +324,12 @@ def test_a_plan_in_a_file(tmp_path: Path) -> None:
     alone = to_yaml(snapshot, TYPES, show_secrets=True)
     assert "shop.json" not in alone
     assert good(alone).version == snapshot.version
+
+
+def test_the_file_of_a_plan_is_watched(tmp_path: Path) -> None:
+    (tmp_path / "shop.json").write_text('{"rules": []}')
+    (tmp_path / "acme.yaml").write_text(with_plan("file: shop.json").replace("type: post", "type: inbox"))
+    assert tmp_path / "shop.json" in load(tmp_path / "acme.yaml", NATIVE_DESTINATIONS, SECRETS).files
 
 
 def test_a_plan_in_a_table(tmp_path: Path) -> None:

@@ -169,6 +169,32 @@ def test_a_source_can_not_forward_to_itself() -> None:
     assert problem.reason == "the source web would forward to itself"
 
 
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        ("{forward_blocked_events_to: monitor}", "nothing is blocked, so nothing is forwarded"),
+        (
+            "{violations: {track: omit}, forward_blocked_events_to: monitor}",
+            "nothing is blocked, so nothing is forwarded",
+        ),
+        ("{violations: {track: block}, forward_blocked_events_to: monitor}", ""),
+        ("{unplanned_events: block, forward_blocked_events_to: monitor}", ""),
+        ("{common_violations: block, forward_blocked_events_to: monitor}", ""),
+        ("{forward_violations_to: off}", "the source off is off, and takes nothing that is forwarded"),
+    ],
+)
+def test_forwarding_that_does_nothing_is_noted(own: str, reason: str) -> None:
+    text = planned(schema_configuration=own.replace(" off}", " 'off'}")).replace(
+        "destinations:", "  - {slug: 'off', type: http, write_keys: [wk_off], enabled: false}\ndestinations:"
+    )
+    snapshot, report = check(text)
+    assert snapshot is not None
+    notes = [
+        (note.line, note.path.rpartition(".")[2], note.reason) for note in report.notes if "no rule" not in note.reason
+    ]
+    assert notes == ([(3, own.rpartition(":")[0].rpartition(" ")[2].lstrip("{"), reason)] if reason else [])
+
+
 def test_there_are_only_so_many_names() -> None:
     many = ", ".join(f"e{number}" for number in range(MAX_NAMES + 1))
     assert only(with_filters(f"{{blocked_events: [{many}]}}")).reason == "4001 names; 4000 are the most"

@@ -27,11 +27,13 @@ def record(tmp_path: Path) -> Record:
 
 
 def fill(record: Record, *, envelopes: int = 4) -> None:
-    """In each envelope two events of web, one blocked, one of app, and a duplicate of each envelope's first."""
+    """In each envelope two events of web, one blocked and one of app; one comes again in the same envelope, the very
+    first in each."""
     for number in range(envelopes):
         at_ms = T0 + number * 1000
         record.ingest("web", event(f"a{number}", at_ms=at_ms), event(f"b{number}", at_ms=at_ms), at_ms=at_ms)
-        record.ingest("web", event(f"x{number}", "Blocked", at_ms=at_ms), at_ms=at_ms, objects=[b"{}"])
+        again = [event(f"x{number}", "Blocked", at_ms=at_ms) for _ in range(2)]
+        record.ingest("web", *again, event(f"b{number}", at_ms=at_ms), at_ms=at_ms, objects=[b"{}"])
         record.ingest("app", event(f"c{number}", at_ms=at_ms), event("a0", at_ms=at_ms), at_ms=at_ms)
         record.stage()
 

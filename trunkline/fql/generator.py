@@ -5,13 +5,16 @@
     type = "track" and properties.total > 100
 
     def predicate(event):
-        if event.get("type") == "track" and (
-            v2 > 100.0
-            if (v3 := type(v2 := (v1.get("total") if type(v1 := event.get("properties")) is dict else None))) is float
-            else (v3 is int and v2 > 100)
-        ):
-            return True
-        return False
+        try:
+            if event.get("type") == "track" and (
+                v1 > 100.0
+                if (v2 := type(v1 := event.get("properties", empty).get("total"))) is float
+                else v2 is int and v1 > 100
+            ):
+                return True
+            return False
+        except error:
+            return closures(event)
 
 **Why nothing that a user writes can become code.** No source text is made anywhere: the function is built as nodes
 (``syntax``) and compiled from them. The user's part of a tree is strings, numbers, booleans and null; they enter as
@@ -30,7 +33,7 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from trunkline.fql import functions, syntax
 from trunkline.fql.closures import BOOLEAN_FUNCTIONS, Closures
@@ -62,7 +65,10 @@ _GLOBALS: Final[dict[str, Any]] = {
     "equal": equal,
     "into": step_into,
     "package": step_as_package,
+    "empty": {},
 }
+_Place: TypeAlias = tuple[tuple[str, ...], bool]
+"""A path, and whether it is the object that is wanted there, for what lies below."""
 _NO_EVENT: Final[Event] = {}
 
 
@@ -81,9 +87,15 @@ def can_generate(query: Query) -> bool:
 
 
 def generate(query: Query) -> tuple[CodeType, dict[str, Any]]:
-    """The code of a predicate on events, and the globals that it needs."""
+    """The code of a predicate on events, and the globals that it needs.
+
+    It takes for granted that an object is where a path goes on, or nothing; an event that has something else there
+    raises AttributeError (a text has no ``get``), and the closures answer.
+    """
     writer = _Writer(query)
-    return syntax.predicate(writer.truth(query.root)), writer.globals
+    test = writer.truth(query.root)
+    writer.globals |= {"error": AttributeError, "closures": writer.closures.truth(query.root)}
+    return syntax.predicate(test), writer.globals
 
 
 class _Writer:
@@ -91,11 +103,15 @@ class _Writer:
 
     def __init__(self, query: Query) -> None:
         self._dialect = query.dialect
-        self._closures = Closures(query.dialect)
+        self.closures = Closures(query.dialect)
         self._is_trigger = _is_trigger(query)
         self._tells_missing = query.dialect.missing is MISSING and not self._is_trigger
-        self._uses = Counter(_reads(query.root, is_trigger=self._is_trigger))
-        self._known: dict[tuple[str, ...], str] = {}
+        self._uses = Counter[_Place]()
+        """How often a path is read, and how often what lies below it is."""
+        for steps in _reads(query.root, is_trigger=self._is_trigger):
+            self._uses[steps, False] += 1
+            self._uses.update((steps[:end], True) for end in range(1, len(steps)))
+        self._known: dict[_Place, str] = {}
         """The variables that hold the value of a path wherever the next node is evaluated."""
         self._names = 0
         self.globals: dict[str, Any] = {"__builtins__": {}}
@@ -103,7 +119,7 @@ class _Writer:
     def truth(self, node: Node) -> ast.expr:
         """True in a test where ``Closures.truth`` is."""
         if not any(_reads(node, is_trigger=self._is_trigger)):
-            return syntax.constant(self._closures.truth(node)(_NO_EVENT))
+            return syntax.constant(self.closures.truth(node)(_NO_EVENT))
         match node:
             case And():
                 return self._group(node, settled_by=False)
@@ -135,7 +151,7 @@ class _Writer:
                 return self._matches(self.value(subject), pattern)
             case Path():
                 return syntax.compared(self._read(node.steps), "is", syntax.constant(True))
-        return self._closure(self._closures.truth(node))
+        return self._closure(self.closures.truth(node))
 
     def value(self, node: Node) -> ast.expr:
         """What ``Closures.value`` gives."""
@@ -146,7 +162,7 @@ class _Writer:
                 return syntax.constant(node.value)
             case Call(function, (argument,)) if function not in BOOLEAN_FUNCTIONS:
                 return syntax.called(self._bound(functions.one_argument(function, self._dialect)), self.value(argument))
-        return self._closure(self._closures.value(node))
+        return self._closure(self.closures.value(node))
 
     def _group(self, node: And | Or, *, settled_by: bool) -> ast.expr:
         outside = self._known
@@ -309,43 +325,47 @@ class _Writer:
 
     def _read(self, steps: tuple[str, ...]) -> ast.expr:
         """The value at a path."""
-        if steps in self._known:
-            return syntax.name(self._known[steps])
-        key = syntax.constant(steps[-1])
-        if len(steps) == 1:
-            value = self._got(syntax.name("event"), key)
-        else:
-            first, again = self._held(self._read(steps[:-1]), steps[:-1])
-            value = syntax.choice(
-                self._is(first, "dict"), self._got(again, key), self._below_no_object(again, steps[-1])
-            )
-        return self._held(value, steps)[0] if self._uses[steps] > 1 else value
+        if name := self._known.get((steps, False)):
+            return syntax.name(name)
+        default = self._global("missing") if self._tells_missing else None
+        value = self._step(steps, default)
+        return self._held(value, (steps, False))[0] if self._uses[steps, False] > 1 else value
 
-    def _got(self, mapping: ast.expr, key: ast.expr) -> ast.expr:
-        get = syntax.method(mapping, "get")
-        return syntax.called(get, key, self._global("missing")) if self._tells_missing else syntax.called(get, key)
+    def _object(self, steps: tuple[str, ...]) -> ast.expr:
+        """What stands at a path that goes on: an empty object where nothing does."""
+        if not steps:
+            return syntax.name("event")
+        if name := self._known.get((steps, True)):
+            return syntax.name(name)
+        value = self._step(steps, self._global("empty"))
+        return self._held(value, (steps, True))[0] if self._uses[steps, True] > 1 else value
 
-    def _below_no_object(self, value: ast.expr, step: str) -> ast.expr:
-        index = index_of(step)
-        missing = self._global("missing") if self._tells_missing else syntax.constant(None)
-        if self._is_trigger:  # null and missing are alike in all that a trigger asks
-            found = syntax.called(
-                self._global("package"), value, syntax.constant(step), syntax.constant(index), missing
-            )
-            return syntax.choice(syntax.compared(value, "is", syntax.constant(None)), syntax.constant(None), found)
-        if index is not None:
-            return syntax.called(self._global("into"), value, syntax.constant(step), syntax.constant(index), missing)
-        return missing
+    def _step(self, steps: tuple[str, ...], default: ast.expr | None) -> ast.expr:
+        """``get`` raises for what is no object, see ``generate``."""
+        *above, step = steps
+        key, index = syntax.constant(step), index_of(step)
+        parent = self._object(tuple(above))
+        arguments = [key] if default is None else [key, default]
+        if index is None or not above:
+            return syntax.called(syntax.method(parent, "get"), *arguments)
+        first, again = self._held(parent)
+        below = [syntax.constant(index), syntax.constant(None) if default is None else default]
+        into = self._global("package" if self._is_trigger else "into")
+        return syntax.choice(
+            self._is(first, "dict"),
+            syntax.called(syntax.method(again, "get"), *arguments),
+            syntax.called(into, again, key, *below),
+        )
 
-    def _held(self, value: ast.expr, steps: tuple[str, ...] | None = None) -> tuple[ast.expr, ast.expr]:
-        """The value where it is evaluated first, and again; from now on ``steps`` are known to hold it."""
+    def _held(self, value: ast.expr, place: _Place | None = None) -> tuple[ast.expr, ast.expr]:
+        """The value where it is evaluated first, and again; from now on it is known to be at ``place``."""
         if isinstance(value, ast.Name):
             return value, value
         if isinstance(value, ast.NamedExpr):
             return value, syntax.name(value.target.id)
         variable = self._new_name("v")
-        if steps is not None:
-            self._known = {**self._known, steps: variable}
+        if place is not None:
+            self._known = {**self._known, place: variable}
         return syntax.assigned(variable, value), syntax.name(variable)
 
     def _closure(self, closure: Callable[[Event], Any]) -> ast.expr:

@@ -87,14 +87,25 @@ def choice(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
 
 
 def predicate(test: ast.expr) -> CodeType:
-    """The code of ``def predicate(event): if test: return True; return False``. Nothing is run to make it."""
+    """The code of this function; nothing is run to make it::
+
+    def predicate(event):
+        try:
+            if test:
+                return True
+            return False
+        except error:
+            return closures(event)
+    """
     body: list[ast.stmt] = [
         # A test that ends in jumps is faster than one whose value is returned.
         ast.If(test, [ast.Return(constant(True), **_AT)], [], **_AT),
         ast.Return(constant(False), **_AT),
     ]
+    otherwise = ast.Return(called(name("closures"), name("event")), **_AT)
+    handler = ast.ExceptHandler(name("error"), None, [otherwise], **_AT)
     parameters = ast.arguments([], [ast.arg("event", **_AT)], None, [], [], None, [])
-    function = ast.FunctionDef("predicate", parameters, body, [], **_AT)
+    function = ast.FunctionDef("predicate", parameters, [ast.Try(body, [handler], [], [], **_AT)], [], **_AT)
     module = compile(ast.Module([function], []), "<fql>", "exec", dont_inherit=True)
     return _only_code(module.co_consts)
 

@@ -203,7 +203,8 @@ def test_a_users_text_is_data_wherever_it_stands(text: str) -> None:
 def assert_harmless(function: Predicate) -> None:
     """It can name only what we gave it, call only that, `get` and `find`, and import nothing."""
     assert isinstance(function, types.FunctionType)
-    ours = {"type", "dict", "str", "int", "float", "bool", "len", "missing", "equal", "into", "package"}
+    ours = {"type", "dict", "str", "int", "float", "bool", "len", "missing", "equal", "into", "package", "empty"}
+    ours |= {"error", "closures"}
     given_names = set(function.__globals__) - {"__builtins__"}
     assert function.__globals__["__builtins__"] == {}
     assert given_names <= ours | {f"f{number}" for number in range(100)}

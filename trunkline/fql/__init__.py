@@ -1,8 +1,8 @@
 """FQL, the language of filters, conditions and triggers (``spec/event_path.md`` §5, §6.2).
 
-``parse_fql`` reads text into a ``Query``, ``compile_fql`` makes it a predicate on events, ``format_fql`` writes it,
-``constants`` tells route tables what it asks of ``type`` and ``event``, and ``to_ir`` gives the form that browsers
-take. The three dialects differ as the table in ``dialects`` says.
+``parse_fql`` reads text into a ``Query``, ``compile_fql`` makes it a predicate on events (closures, and a function of
+its own once it is asked often), ``format_fql`` writes it, ``constants`` tells route tables what it asks of ``type`` and
+``event``, and ``to_ir`` gives the form that browsers take. The three dialects differ as the table in ``dialects`` says.
 """
 
 from trunkline.fql.compiler import compile_fql

@@ -154,8 +154,16 @@ class Comparison:
             reasons = before.stop, after.stop
             self.other_reason.setdefault(reasons, Change()).add(one, before, after, most)
 
+    def add_same(self, *, passes: bool) -> None:
+        """As :meth:`add` with one verdict for both."""
+        self.events += 1
+        if passes:
+            self.passed_today += 1
+            self.passed_new += 1
+            self.kept += 1
+
     def _compare(self, one: Arrival, before: bytes, after: bytes, most: int) -> None:
-        found = [] if before is after else bodies_differ(before, after)
+        found = bodies_differ(before, after)
         if not found:
             self.kept += 1
             return
@@ -225,7 +233,10 @@ class Findings:
         comparison = self.sources.get(one.source)
         if comparison is None:
             comparison = self.sources[one.source] = Comparison()
-        comparison.add(one, _of_source(before), _of_source(after), self._most)
+        if before is after:
+            comparison.add_same(passes=isinstance(before, LoggedEvent))
+        else:
+            comparison.add(one, _of_source(before), _of_source(after), self._most)
 
     def _add_lanes(self, one: Arrival, before: Entry | None, after: Entry | None) -> None:
         of_today = self._today.connections.get(one.source, frozenset())
@@ -238,7 +249,11 @@ class Findings:
             comparison = self.destinations.get(slug)
             if comparison is None:
                 comparison = self.destinations[slug] = Comparison()
-            comparison.add(one, _at(before, slug), _at(after, slug), self._most)
+            verdict = before.lanes.get(slug) if before is not None else None
+            if verdict is not None and after is not None and after.lanes.get(slug) is verdict:
+                comparison.add_same(passes=isinstance(verdict, bytes))
+            else:
+                comparison.add(one, _at(before, slug), _at(after, slug), self._most)
 
     def _add_one_sided(self, one: Arrival, connection: Connection, verdict: Verdict) -> None:
         found = self.connections[connection]

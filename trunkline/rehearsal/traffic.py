@@ -285,8 +285,6 @@ class _IngestedRanges:
         if found is None:
             found = self._readers[partition, group] = self._log.reader(INGESTED, partition, start), deque()
         reader, waiting = found
-        if waiting and waiting[0].position > start:
-            waiting.clear()
         while waiting and waiting[0].position < start:
             waiting.popleft()
         if not waiting:

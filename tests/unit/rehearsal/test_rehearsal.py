@@ -171,6 +171,18 @@ def test_a_larger_sample_keeps_what_the_smaller_one_kept() -> None:
     assert not rehearse(small, small, items).findings.is_change
 
 
+def test_chance_at_one_destination_says_nothing_at_another() -> None:
+    """The numbers belong to the event and the destination, not to a sequence."""
+    items = [given(f"m{number}") for number in range(100)]
+    sample = Filter("all", "sample", percent=0.5)
+    today = with_destination(BASE, "hook", filters=(sample,))
+    new = with_destination(today, "crm", filters=(sample, sample))
+    done = rehearse(today, new, items).findings
+    assert not done.destinations["hook"].is_change
+    assert 20 < done.destinations["hook"].kept < 80
+    assert 5 < done.destinations["crm"].kept < 50
+
+
 def test_samples_and_kinds_are_bounded() -> None:
     items = [given(f"m{number}", f"name {number}", properties={f"p{number}": 1}) for number in range(900)]
     new = with_destination(BASE, "hook", filters=(Filter("all", "allow_properties", fields={"properties": ()}),))

@@ -162,6 +162,20 @@ class FrailArchive:
         return []
 
 
+@pytest.mark.parametrize(("newest", "expected"), [(1, [4]), (3, [4]), (4, [3, 4]), (6, [3, 4]), (100, [1, 2, 3, 4])])
+def test_the_newest_of_an_archive_alone(newest: int, expected: list[int]) -> None:
+    class Short(FrailArchive):
+        def members(self, **_: object) -> Iterator[Member]:
+            for number in range(1, 5):
+                yield Member(number, 0, "0", "web", "key", 0, 1, 3, T0, T0, number, number)
+
+        def read(self, member: Member) -> list[Placed]:
+            return [Placed(member.first_place, Given("web", T0, event(f"m{member.file_id}"), accepted=True))]
+
+    traffic = Traffic(Record(BLOCKING).log, Wanted(0, None, newest), accepted=Short())
+    assert ids([item for batch in traffic.batches() for item in batch]) == {f"m{number}": 1 for number in expected}
+
+
 class LongArchive(FrailArchive):
     """A member at a time, of a million."""
 

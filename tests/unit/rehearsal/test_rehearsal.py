@@ -153,6 +153,13 @@ def test_an_event_that_a_new_connection_would_drop_is_counted() -> None:
     assert (found.passing.events, found.stopped) == (2, {Stop("destination", "FILTERED_BY_RULES"): 2})
 
 
+def test_what_a_source_blocks_does_not_come_to_a_new_connection() -> None:
+    today = with_destination(BASE, "crm", enabled=False)
+    new = with_source(BASE, "web", schema_filters=SchemaFilters(blocked_events=("Heartbeat",)))
+    [found] = rehearse(today, new, EVENTS).findings.connections.values()
+    assert (found.passing.events, found.stopped) == (3, {})
+
+
 def test_a_source_that_is_disabled_takes_nothing() -> None:
     done = rehearse(BASE, with_source(BASE, "app", enabled=False), EVENTS)
     assert counts(done.findings.sources["app"])["stopped"] == {"source_disabled": 1}
@@ -196,7 +203,9 @@ def forwarding(to: str) -> Snapshot:
         BLOCK, Enforcement(violations=BLOCK), forward_blocked_events_to=to, forward_violations_to=to
     )
     plan = TrackingPlan("p", "p", ("web",), (Rule("track", SCHEMA, "Order"),), configuration)
-    return replace(BASE, tracking_plans={"p": plan})
+    # What is forwarded has been through a plan: that of the other source is not asked.
+    strict = TrackingPlan("q", "q", ("app",), (Rule("track", {}, "Nothing else"),), SchemaConfiguration(BLOCK))
+    return replace(BASE, tracking_plans={"p": plan, "q": strict})
 
 
 def test_what_is_forwarded_is_rehearsed() -> None:

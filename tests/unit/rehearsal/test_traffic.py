@@ -74,6 +74,8 @@ def test_each_event_once_wherever_the_log_ends(record: Record, forgotten: int) -
         # What was blocked comes as it was ingested, even from the archive.
         from_archive = int(item.event.message_id[1:]) < forgotten
         assert item.accepted == (from_archive and not item.event.message_id.startswith("x"))
+        # What was forwarded of the archived ones is in the archive, too.
+        assert item.forwards == (item.accepted or not from_archive)
 
 
 def test_without_the_ingested_range_what_was_accepted_is_taken(record: Record) -> None:

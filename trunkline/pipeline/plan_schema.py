@@ -68,8 +68,12 @@ def written(path: Iterable[str | int]) -> str:
 
 def _oversize(schema: Mapping[str, Any]) -> Problem | None:
     open_values: list[tuple[Any, tuple[str | int, ...]]] = [(schema, ())]
+    count = 0
     while open_values:
         value, path = open_values.pop()
+        count += 1
+        if count > MAX_SCHEMA_BYTES:
+            return "", f"more than {MAX_SCHEMA_BYTES} values", "Make it smaller, such as by `definitions` and `$ref`"
         if len(path) > MAX_DEPTH:
             return written(path), f"nested deeper than {MAX_DEPTH} levels", "Flatten it, such as by `definitions`"
         if isinstance(value, Mapping):
@@ -189,6 +193,8 @@ def asked(document: SchemaDocument, schema: Any) -> list[tuple[str, Any]]:
 
 
 def _cost_problems(document: SchemaDocument, places: Places) -> list[Problem]:
+    if len(places) <= MAX_CHECKS and not any("$ref" in schema for _, schema in places.values()):
+        return []
     endless = _endless(document, places)
     if endless is not None:
         mend = "Let a schema refer to itself only for what is inside the value, as in `properties` or `items`"

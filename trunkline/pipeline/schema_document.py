@@ -13,6 +13,20 @@ IN_PLACE_ONE: Final = ("not", "if", "then", "else")
 IN_PLACE_MANY: Final = ("allOf", "anyOf", "oneOf")
 """Keywords whose schemas look at the same value as the schema that has them."""
 
+_HOLDERS: Final = frozenset(
+    [
+        "definitions",
+        "dependencies",
+        "properties",
+        "patternProperties",
+        "additionalProperties",
+        "propertyNames",
+        "items",
+        "contains",
+    ]
+).union(IN_PLACE_ONE, IN_PLACE_MANY)
+"""Keywords without which a schema has no others in it; most have none."""
+
 SAME: Final = ""
 """The label of an edge to a schema that looks at the same value."""
 NAMES: Final = "n"
@@ -36,7 +50,7 @@ class UnknownReferenceError(Exception):
 
 def edges(schema: Any) -> Iterator[Edge]:
     """The schemas right inside one. Beside ``$ref`` only definitions count, as draft 7 has it."""
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, Mapping) or _HOLDERS.isdisjoint(schema):
         return
     yield from _members(schema, "definitions", lambda _: NEVER)
     if "$ref" in schema:
@@ -80,8 +94,7 @@ class SchemaDocument:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self.root = root
         self._bases: dict[int, str] = {}
-        self._targets: dict[str, Any] = {"": root}
-        self._index(root, "")
+        self._targets: dict[str, Any] = {}
 
     def _index(self, top: Any, base: str) -> None:
         """Note under which names the schemas from ``top`` on can be meant. The first one of a name has it."""
@@ -103,6 +116,9 @@ class SchemaDocument:
 
     def resolve(self, schema: Mapping[str, Any]) -> Any:
         """What the ``$ref`` of one of the document's schemas leads to. Raises UnknownReferenceError."""
+        if not self._targets:
+            self._targets[""] = self.root
+            self._index(self.root, "")
         reference = schema["$ref"]
         if not isinstance(reference, str):
             raise UnknownReferenceError("not text")

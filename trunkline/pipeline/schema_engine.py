@@ -7,6 +7,7 @@ Nothing is fetched, patterns take time in proportion to the text, and formats ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from jsonschema_rs import Draft7Validator, RegexOptions, ValidationError
@@ -18,6 +19,7 @@ Predicate = Callable[[Any], bool]
 _MAX_PATTERN_BYTES: Final = 2 << 20
 """Of a compiled pattern. ``.{1,1000}`` needs half of it."""
 _PATTERN_OPTIONS: Final = RegexOptions(size_limit=_MAX_PATTERN_BYTES, dfa_size_limit=_MAX_PATTERN_BYTES)
+_PATTERNS_KEPT: Final = 512
 MAX_REPEATS: Final = 1000
 """How often a pattern may repeat a part, repeats inside repeats multiplied: RE2's own limit."""
 
@@ -47,8 +49,13 @@ def compile_engine(schema: Mapping[str, Any]) -> Predicate:
         raise SchemaError(str(error)) from error
 
 
+@lru_cache(maxsize=_PATTERNS_KEPT)
 def compile_pattern(pattern: str) -> Predicate:
-    """Whether the pattern is found in a text. Raises SchemaError for what RE2 does not take either."""
+    """Whether the pattern is found in a text. Raises SchemaError for what can't be used. The last ones are kept."""
+    return _compile(pattern)
+
+
+def _compile(pattern: str) -> Predicate:
     if _repeats(pattern) > MAX_REPEATS:
         raise SchemaError(f"repeats a part more than {MAX_REPEATS} times")
     try:
@@ -59,7 +66,7 @@ def compile_pattern(pattern: str) -> Predicate:
 
 def _is_regex(text: str) -> bool:
     try:
-        compile_pattern(text)
+        _compile(text)
     except SchemaError:
         return False
     return True

@@ -113,16 +113,16 @@ def _refuses(_: Any) -> bool:
 class _Versions:
     """The rules of one name, by version."""
 
-    __slots__ = ("_by_number", "_oldest")
+    __slots__ = ("_by_number", "_oldest", "only")
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._by_number = {rule.version: CompiledRule(rule) for rule in sorted(rules, key=lambda rule: -rule.version)}
         self._oldest = self._by_number[min(self._by_number)]
+        self.only = self._oldest if len(self._by_number) == 1 else None
+        """The rule, if there is one version."""
 
     def choose(self, event: Mapping[str, Any]) -> CompiledRule:
         """The version that the event asks for; the oldest for one that does not say, or asks for none there is."""
-        if len(self._by_number) == 1:
-            return self._oldest
         context = event.get("context")
         protocols = context.get("protocols") if isinstance(context, Mapping) else None
         version = protocols.get("event_version") if isinstance(protocols, Mapping) else None
@@ -152,7 +152,7 @@ class _Desk:
     def rule_of(self, event: Mapping[str, Any]) -> CompiledRule | None:
         name = event.get(self._name_field) if self._named else None
         versions = self._named.get(name, self._default) if isinstance(name, str) else self._default
-        return None if versions is None else versions.choose(event)
+        return None if versions is None else versions.only or versions.choose(event)
 
 
 class _Case:
@@ -205,7 +205,7 @@ class PlanStage:
         kind = event.get("type")
         desk = self._desks.get(kind, self._desks[""]) if isinstance(kind, str) else self._desks[""]
         rule = desk.rule_of(event)
-        common = None if self._common is None else self._common.choose(event)
+        common = None if self._common is None else self._common.only or self._common.choose(event)
         if rule is None:
             if desk.is_complete and self._blocks_unplanned:
                 return self._unplanned(event, body, common)

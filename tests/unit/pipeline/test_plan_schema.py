@@ -29,6 +29,14 @@ def nested(levels: int) -> dict[str, Any]:
     return schema
 
 
+def aliases(levels: int) -> dict[str, Any]:
+    """A schema that is short as YAML with anchors, and endless as JSON."""
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"anyOf": [schema, schema]}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("schema", "path", "reason"),
     [
@@ -64,6 +72,7 @@ def nested(levels: int) -> dict[str, Any]:
         ({"properties": {"a": {"$ref": "#"}}, "patternProperties": {"a": {"$ref": "#"}}}, "", "in two ways"),
         (refs(20, twice=True), "", f"more than {MAX_CHECKS} schemas"),
         (refs(1000, twice=False), "", "more than 200 levels"),
+        (aliases(40), "", "more than 262144 values"),
         (nested(200), "not.not", "nested deeper than 100 levels"),
         (nested(20_000), "not.not", "nested deeper than 100 levels"),
         ({"enum": ["x" * MAX_SCHEMA_BYTES]}, "", "bytes as JSON"),

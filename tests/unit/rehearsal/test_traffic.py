@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.rehearsal.rehearsal_kit import T0, Record, destination, event, ids, snapshot, source
 from trunkline.archive.errors import StoreError
 from trunkline.archive.members import Member
-from trunkline.log.base import ACCEPTED, INGESTED
+from trunkline.log.base import ACCEPTED, INGESTED, LogCorrupt
 from trunkline.rehearsal.recorded import Placed
 from trunkline.rehearsal.traffic import Traffic, Wanted, waiting_events
 from trunkline.rehearsal.world import Given
 from trunkline.spec.schema_filters import SchemaFilters
+from trunkline.testing.memory_log import MemoryReader
 
 BLOCKING = snapshot(
     [source("web", filters=SchemaFilters(blocked_events=("Blocked",))), source("app")], [destination("hook")]
@@ -143,6 +145,26 @@ def test_what_is_missing_is_said_and_the_rest_comes(record: Record) -> None:
     assert traffic.coverage.unreadable == sum(
         member.events for archive in traffic._archives if archive for member in archive.members(sources=["web"])
     )
+
+
+@pytest.mark.parametrize("topic", [ACCEPTED, INGESTED])
+def test_a_damaged_log_is_said_and_the_archive_helps_out(
+    record: Record, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(record)
+    record.archive()
+    read = MemoryReader.read
+
+    def broken(self: MemoryReader, max_bytes: int, max_records: int = 1_000_000) -> list[Any]:
+        if self._topic == topic and self.position > 0:
+            raise LogCorrupt("a checksum is wrong")
+        return read(self, 1)
+
+    monkeypatch.setattr(MemoryReader, "read", broken)
+    traffic = record.traffic()
+    assert ids([item for batch in traffic.batches() for item in batch]) == all_ids()
+    [trouble] = traffic.coverage.troubles
+    assert "a checksum is wrong" in trouble
 
 
 class FrailArchive:

@@ -2,7 +2,8 @@
 
 What a browser would evaluate to something else than the server is written anew so that both agree: a browser holds a
 missing field for something else than null, and calls types by other names. What can't be written so is refused: lengths
-(bytes here, UTF-16 units there), the order of texts, and what the JSON form does not have.
+(bytes here, UTF-16 units there), the order of texts, ``semver`` (published, but not in analytics.js), and what the JSON
+form does not have.
 
 What stays different are the values that no condition shows: ``docs/decisions/0014-fql.md`` lists them.
 """
@@ -17,7 +18,7 @@ from trunkline.fql.tree import And, Call, Comparison, ListLiteral, Literal, Node
 _EQUAL: Final = ("=", "!=")
 _TYPE_NAMES: Final = {"string": "string", "number": "number", "bool": "boolean"}
 _LARGEST_EXACT: Final = 2**53
-_ANSWERS: Final = frozenset({"contains", "match", "semver"})
+_ANSWERS: Final = frozenset({"contains", "match"})
 """Functions that are true or false, whatever they are given."""
 _OF_SCRIPT: Final = frozenset(
     {
@@ -163,6 +164,8 @@ def _checked(node: Node) -> Node:
             raise _refused("JavaScript has names of its own", node)
         case Literal(value=int() as number) if abs(number) > _LARGEST_EXACT:
             raise _refused("browsers round this number", node)
+        case Call(function="semver"):
+            raise _refused("the engine in analytics.js has no function `semver`", node)
         case Call(function=("length" | "typeof")):
             raise _refused(f"`{node.function}` means something else to browsers", node)
         case Call():

@@ -21,7 +21,8 @@ MAX_VIOLATIONS: Final = 20
 MAX_TEXT: Final = 1000
 """Characters of a field or a description; the rest is cut off."""
 MAX_STEPS: Final = 20_000
-"""Schemas that are asked to explain one event."""
+"""To explain one event: a schema that is asked takes four, a name that is looked up one."""
+_STEPS_TO_ASK: Final = 4
 MAX_LEVELS: Final = 150
 
 Path = tuple[str | int, ...]
@@ -63,6 +64,7 @@ class Explainer:
     def __init__(self, document: SchemaDocument) -> None:
         self._document = document
         self._patterns: dict[str, Callable[[Any], bool]] = {}
+        self._enums: dict[int, tuple[frozenset[Any], str]] = {}
         self._steps = 0
 
     def explain(self, event: Mapping[str, Any]) -> list[Finding]:
@@ -76,15 +78,18 @@ class Explainer:
                 result.add("internal", (), f"Internal Error {error}", ())
         return result.findings[:MAX_VIOLATIONS]
 
+    def _spend(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise _Exhausted("the event takes too long to check")
+
     def _ask_apart(self, schema: Any, value: Any, path: Path) -> _Result:
         result = _Result()
         self._ask(schema, value, path, result)
         return result
 
     def _ask(self, schema: Any, value: Any, path: Path, result: _Result) -> None:
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise _Exhausted("the event takes too long to check")
+        self._spend(_STEPS_TO_ASK)
         if len(path) > MAX_LEVELS:
             raise _Exhausted(f"the event is nested deeper than {MAX_LEVELS} levels")
         if schema is True or schema is False:
@@ -109,11 +114,12 @@ class Explainer:
             self._object(schema, value, path, result)
         elif given in ("integer", "number"):
             _number(schema, value, path, result)
-        _options(schema, value, path, result)
+        self._options(schema, value, path, result)
         if given == "string":
             self._string(schema, value, path, result)
         elif given == "object":
             for name, inner in schema.get("properties", {}).items():
+                self._spend(1)
                 if name in value:
                     self._ask(inner, value[name], (*path, name), result)
         result.score += 1
@@ -158,10 +164,12 @@ class Explainer:
 
     def _dependencies(self, rules: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
         for name, wanted in rules.items():
+            self._spend(1)
             if name not in value:
                 continue
             if isinstance(wanted, list):
                 for other in wanted:
+                    self._spend(1)
                     if other not in value:
                         result.add("missing_dependency", path, f"Has a dependency on {other}", ())
             else:
@@ -229,6 +237,7 @@ class Explainer:
         if most is not None and len(value) > most:
             result.add("array_max_properties", path, f"Must have at most {int(most)} properties")
         for name in schema.get("required", ()):
+            self._spend(1)
             if name in value:
                 result.score += 1
             else:
@@ -253,9 +262,11 @@ class Explainer:
         if not patterns and others is True:
             return
         for name, inner in value.items():
+            self._spend(1)
             field = (*path, name)
             is_matched = False
             for pattern, wanted in patterns.items():
+                self._spend(1)
                 if self._matches(pattern, name):
                     is_matched = True
                     result.merge(self._ask_apart(wanted, inner, field))
@@ -272,6 +283,26 @@ class Explainer:
         if matches is None:
             matches = self._patterns[pattern] = compile_pattern(pattern)
         return matches(text)
+
+    def _options(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+        field = ".".join(map(str, path)) if path else "(root)"
+        if "const" in schema:
+            wanted, listed = self._enum(id(schema), (schema["const"],))
+            if canonical(value) not in wanted:
+                result.add("const", path, f"{field} does not match: {listed}")
+        if schema.get("enum"):
+            wanted, listed = self._enum(id(schema["enum"]), schema["enum"])
+            if canonical(value) not in wanted:
+                result.add("enum", path, f"{field} must be one of the following: {listed}")
+        result.score += 1
+
+    def _enum(self, key: int, options: Sequence[Any]) -> tuple[frozenset[Any], str]:
+        """The options, and how they are told, as far as that can be seen. ``key``: the id of a part of the schema."""
+        known = self._enums.get(key)
+        if known is None:
+            listed = ", ".join(go_json(option) for option in options)[: MAX_TEXT + 1]
+            known = self._enums[key] = frozenset(map(canonical, options)), listed
+        return known
 
     def _string(self, schema: Mapping[str, Any], value: str, path: Path, result: _Result) -> None:
         least, most = schema.get("minLength"), schema.get("maxLength")
@@ -325,19 +356,6 @@ def _number(schema: Mapping[str, Any], value: float, path: Path, result: _Result
         result.add("number_gte", path, f"Must be greater than or equal to {go_number(least)}")
     if above is not None and value <= above:
         result.add("number_gt", path, f"Must be greater than {go_number(above)}")
-    result.score += 1
-
-
-def _options(schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
-    field = ".".join(map(str, path)) if path else "(root)"
-    if "const" in schema and canonical(value) != canonical(schema["const"]):
-        result.add("const", path, f"{field} does not match: {go_json(schema['const'])}")
-    options = schema.get("enum")
-    if options:
-        wanted = canonical(value)
-        if all(canonical(option) != wanted for option in options):
-            listed = ", ".join(go_json(option) for option in options)
-            result.add("enum", path, f"{field} must be one of the following: {listed}")
     result.score += 1
 
 

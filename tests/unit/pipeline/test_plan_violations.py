@@ -77,6 +77,22 @@ def test_an_explanation_that_takes_too_long_ends() -> None:
     assert (kind, description) == ("Internal", "Internal Error the event takes too long to check")
 
 
+def test_long_lists_in_a_schema_times_long_lists_in_an_event() -> None:
+    """Billions of steps, were they not counted."""
+    names = [f"n{number}" for number in range(20_000)]
+    schemas: list[dict[str, Any]] = [
+        {"required": names},
+        {"enum": names},
+        {"const": names},
+        {"properties": {name: {} for name in names}},
+        {"dependencies": {"a": names}},
+        {"patternProperties": {name: {} for name in names}},
+    ]
+    for schema in schemas:
+        event = {"a": [{"a": 1}] * 10_000, "b": 1}
+        assert explain({"properties": {"a": {"items": schema}, "b": {"type": "string"}}}, event)
+
+
 def test_an_event_that_is_nested_too_deep_is_said_to_be() -> None:
     schema = {"properties": {"a": {"$ref": "#"}, "b": {"type": "string"}}}
     event: dict[str, Any] = {"b": 1}

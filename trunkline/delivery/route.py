@@ -108,6 +108,10 @@ class SourceRoute:
             for number, (_, event) in enumerate(taken):
                 for candidate in self._concerned_by(event).open:
                     concerning.setdefault(candidate, []).append(number)
+        if not concerning and not speaking:
+            for target in self._open:
+                yield target.lane, taken, NOTHING_REFUSED
+            return
         for candidate, target in enumerate(self._open):
             own = concerning.get(candidate)
             numbers = speaking if own is None else sorted({*own, *speaking})

@@ -1,4 +1,4 @@
-"""Tracking plans, transformations and schema filters in the real tree: what arrives, what is forwarded, what is counted."""
+"""Tracking plans, transformations and schema filters in the real tree: what arrives, is forwarded and is counted."""
 
 from __future__ import annotations
 

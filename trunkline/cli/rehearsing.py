@@ -28,7 +28,6 @@ from trunkline.rehearsal.recorded import AcceptedArchive, BlockedArchive
 from trunkline.rehearsal.run import Rehearsal
 from trunkline.rehearsal.traffic import Coverage, Traffic, Wanted, waiting_events
 from trunkline.rehearsal.world import World
-from trunkline.runtime.forwarding import forwarder_of
 from trunkline.runtime.layout import DataDir
 from trunkline.settings import Settings
 from trunkline.state.base import StateError
@@ -64,7 +63,6 @@ def make_world(snapshot: Snapshot, destinations: Collection[str] | None) -> Worl
     return World(
         snapshot,
         type_of=lambda item: NATIVE_DESTINATIONS[item.type],
-        forwarder_of=forwarder_of,
         destinations=destinations,
     )
 

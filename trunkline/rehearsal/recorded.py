@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from trunkline.archive.blocked_lines import read_blocked_line
-from trunkline.archive.layout import BLOCKED_EVENTS, blocked_place
+from trunkline.archive.layout import BLOCKED_EVENTS, blocked_position_of
 from trunkline.archive.members import Member, MemberReader
 from trunkline.archive.reader import ArchiveReader
 from trunkline.archive.store import ObjectStore
@@ -80,23 +80,16 @@ class BlockedArchive(MemberReader[Placed]):
         super().__init__(index_path, store, BLOCKED_EVENTS, "blocked_retention_days")
 
     def positions(self, member: Member) -> tuple[int, int]:
-        return _envelope_of(member.first_place), _envelope_of(member.last_place)
+        return blocked_position_of(member.first_place), blocked_position_of(member.last_place)
 
     def read(self, member: Member) -> list[Placed]:
         return self.read_member(member.position)
 
     def _event(self, member: Member, line: int, place: int, content: bytes) -> Placed:
-        return Placed(_envelope_of(place), given_of_blocked(read_blocked_line(content)))
+        return Placed(blocked_position_of(place), given_of_blocked(read_blocked_line(content)))
 
 
 def given_of_blocked(event: BlockedEvent) -> Given:
     """A blocked event begins with the source stages again. What was forwarded of it is recorded apart."""
     logged = LoggedEvent(event.message_id, event.type, event.name, event.body)
     return Given(event.source, event.received_at_ms, logged, forwards=False)
-
-
-_BLOCKED_BITS = blocked_place(1, 0).bit_length() - 1
-
-
-def _envelope_of(place: int) -> int:
-    return place >> _BLOCKED_BITS

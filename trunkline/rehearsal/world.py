@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import blake2b
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
+from trunkline.delivery.forwarding import Forwarder, forwarder_of
 from trunkline.delivery.gates import gate_of
 from trunkline.delivery.judgement import decode_event, judge_decoded
 from trunkline.delivery.programs import source_program_of
@@ -52,25 +53,6 @@ Passage = Mapping[tuple[str, str], Entry]
 """What became of one event, and of what was forwarded of it: by source and messageId."""
 
 
-class Forwarded(Protocol):
-    """An event on its way into the source ``to``."""
-
-    @property
-    def to(self) -> str: ...
-    @property
-    def event(self) -> LoggedEvent: ...
-
-
-class Forwarder(Protocol):
-    """What one source forwards."""
-
-    def forward(self, event: LoggedEvent, result: SourceResult, received_at_ms: int) -> Iterable[Forwarded]: ...
-
-
-ForwarderOf = Callable[[Snapshot, str], Forwarder | None]
-"""What a source of a workspace forwards, None: nothing."""
-
-
 class Draws(Random):
     """Random numbers that are a function of the event and the destination: both workspaces of a rehearsal draw the
     same ones, so a sample that is the same keeps the same events."""
@@ -102,7 +84,6 @@ class World:
         snapshot: Snapshot,
         *,
         type_of: Callable[[Destination], GatedType] = lambda destination: TAKES_EVERYTHING,
-        forwarder_of: ForwarderOf = lambda snapshot, source: None,
         destinations: Collection[str] | None = None,
     ) -> None:
         """``type_of``: a destination's type. ``destinations``: only these are looked at; None: all."""

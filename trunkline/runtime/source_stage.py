@@ -12,6 +12,7 @@ import structlog
 
 from trunkline.clock import Clock
 from trunkline.dedupe import DedupeIndex
+from trunkline.delivery.forwarding import Forwarded, Forwarder, forwarder_of
 from trunkline.delivery.programs import source_program_of
 from trunkline.log.base import Reader, Record
 from trunkline.log.records import (
@@ -26,7 +27,6 @@ from trunkline.log.records import (
 )
 from trunkline.pipeline.source_program import EMPTY_PROGRAM, SourceProgram, SourceResult
 from trunkline.pipeline.stages import Candidate, run_source_effects
-from trunkline.runtime.forwarding import Forwarded, Forwarder, forwarder_of
 from trunkline.spec.app_version import app_version_of
 from trunkline.spec.codes import SOURCE_DISABLED
 from trunkline.spec.discards import FORWARDING_LIMIT, Discard

@@ -206,8 +206,8 @@ DELIVERY_CODES: Final[dict[str, CodeText]] = {
     ),
     "INTERNAL": CodeText(
         "Internal error",
-        "The destination's code in Trunkline met an error that it did not foresee.",
-        "Look for destination.bug in the log of the worker, and report it.",
+        "Trunkline's own code met an error that it did not foresee, in a stage or at the destination.",
+        "Look for stage.bug or destination.bug in the log of the worker, and report it.",
         again=True,
     ),
     RETRIES_EXHAUSTED: CodeText(

@@ -43,8 +43,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Enforcement:
-    """What happens to calls of one kind. Unplanned properties (traits): ``allow`` or ``omit``. Violations of the event's
-    own rule, and of the common one: ``allow``, ``block`` or ``omit``."""
+    """What happens to calls of one kind. Unplanned properties (traits): ``allow`` or ``omit``. Violations of the
+    event's own rule, and of the common one: ``allow``, ``block`` or ``omit``."""
 
     unplanned_properties: str = ALLOW
     violations: str = ALLOW

@@ -186,8 +186,8 @@ def make_snapshot(
 ) -> Snapshot:
     """A snapshot whose version is the keyed hash of its content.
 
-    The order of sources, destinations and plans makes no difference, nor do references. The hash is keyed with a derived
-    secret, so that a version that is printed or logged can't confirm a guess at a short setting.
+    The order of sources, destinations and plans makes no difference, nor do references. The hash is keyed with a
+    derived secret, so that a version that is printed or logged can't confirm a guess at a short setting.
     """
     draft = Snapshot(
         version="",

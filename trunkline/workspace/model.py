@@ -52,7 +52,7 @@ class Source:
     type: str
     write_keys: tuple[str, ...]
     enabled: bool = True
-    schema_filters: SchemaFilters = SchemaFilters()
+    schema_filters: SchemaFilters = field(default_factory=SchemaFilters)
     schema_configuration: SchemaConfiguration | None = None
     """What it does by its tracking plan; None: as the plan says."""
 

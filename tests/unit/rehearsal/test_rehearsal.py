@@ -21,7 +21,6 @@ from trunkline.log.records import AcceptedEvent, LoggedEvent
 from trunkline.rehearsal.findings import Comparison, Connection, Stop
 from trunkline.rehearsal.run import Rehearsal, sources_to_read
 from trunkline.rehearsal.world import Given
-from trunkline.runtime.forwarding import forwarder_of
 from trunkline.spec.discards import Discard
 from trunkline.spec.filters import Filter
 from trunkline.spec.plans import ALLOW, BLOCK, OMIT, Enforcement, Rule, SchemaConfiguration, TrackingPlan
@@ -211,7 +210,7 @@ def forwarding(to: str) -> Snapshot:
 def test_what_is_forwarded_is_rehearsed() -> None:
     items = [given("m1", "Unknown"), given("m2", "Order", properties={"revenue": "1"}), EVENTS[2]]
     quiet, loud = forwarding(""), forwarding("app")
-    done = rehearse(quiet, loud, items, forwarder_of=forwarder_of)
+    done = rehearse(quiet, loud, items)
     assert not done.findings.sources["web"].is_change
     # Two events that the plan blocks and one violation enter the other source, and go on to its destination.
     assert counts(done.findings.sources["app"])["released"] == {"not_forwarded": 3}
@@ -219,11 +218,11 @@ def test_what_is_forwarded_is_rehearsed() -> None:
     assert counts(hook)["released"] == {"not_forwarded": 3}
     [change] = hook.released.values()
     assert {kind.name for kind in change.kinds} == {"Unknown", "Order", "Violation Generated"}
-    back = rehearse(loud, quiet, items, forwarder_of=forwarder_of)
+    back = rehearse(loud, quiet, items)
     assert counts(back.findings.destinations["hook"])["stopped"] == {"not_forwarded": 3}
-    assert not rehearse(loud, loud, items, forwarder_of=forwarder_of).findings.is_change
+    assert not rehearse(loud, loud, items).findings.is_change
     apart = [msgspec.structs.replace(item, forwards=False) for item in items]
-    assert not rehearse(quiet, loud, apart, forwarder_of=forwarder_of).findings.is_change
+    assert not rehearse(quiet, loud, apart).findings.is_change
 
 
 def test_a_stage_that_fails_ends_no_rehearsal() -> None:

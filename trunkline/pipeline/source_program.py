@@ -7,7 +7,6 @@ Live traffic, rehearsal and ``why`` run the same program.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -38,8 +37,7 @@ class PureStage(Protocol):
     def verdict(self, event: Mapping[str, Any], body: bytes, /) -> bytes | Discard: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SourceResult:
+class SourceResult(msgspec.Struct, frozen=True):
     """``event`` is what goes on (the same object if nothing was changed), or why nothing does, and then at which stage.
 
     ``protocols`` and ``violations``: as :class:`trunkline.spec.violations.PlanVerdict` has them.

@@ -15,7 +15,7 @@ MAX_RENAME_KEYS: Final = 4
 
 @dataclass(frozen=True)
 class PropertyValue:
-    """``value`` (JSON) is put at each of ``paths``: keys between dots from the event's top, ``\\.`` for a dot in one."""
+    """``value`` (JSON) is put at each of ``paths``: keys between dots from the event's top, ``\\.`` is a dot."""
 
     paths: tuple[str, ...]
     value: Any

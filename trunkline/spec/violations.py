@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from trunkline.spec.discards import Discard
 
 
@@ -17,8 +19,7 @@ class Violation:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlanVerdict:
+class PlanVerdict(msgspec.Struct, frozen=True, gc=False):
     """What the plan says to one event.
 
     ``body`` is the event as it goes on (the same object if nothing was changed), or why it does not. ``protocols`` is

@@ -274,10 +274,11 @@ def test_what_says_nothing_is_not_exported() -> None:
 # The documentation
 
 
-def test_the_example_of_the_documentation_passes_the_check(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
-    head = "workspace: {slug: a, name: A}\nsources:\n  - {slug: web, type: http, write_keys: [k]}\n"
-    (tmp_path / "acme.yaml").write_text(head + example)
+def test_the_examples_of_the_documentation_pass_the_check(tmp_path: Path) -> None:
+    filters, integration_filters = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    crm = "  - {slug: crm, type: webhook, sources: [web], enabled: true, settings: {url: 'https://crm.example.com'}}\n"
+    head = "workspace: {slug: a, name: A}\n"
+    (tmp_path / "acme.yaml").write_text(head + integration_filters + filters + crm)
     loaded = load(tmp_path / "acme.yaml", NATIVE_DESTINATIONS, SECRETS, {})
     assert [*map(str, loaded.problems), *map(str, loaded.notes)] == []
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Final, Union
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, Union, cast
 
 import msgspec
+
+from trunkline.pipeline.json_text import decode_object, encode
 
 Tree = dict[str, Union[msgspec.Raw, "Tree"]]
 Value = msgspec.Raw | Tree
 """JSON text as it was, or an object that is open."""
 
-_decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_encode: Final = msgspec.json.Encoder().encode
+_decode_tree: Final = cast(Callable[[bytes | msgspec.Raw], Tree], decode_object)
 
 
 class Draft:
@@ -30,7 +31,7 @@ class Draft:
 
     def encode(self) -> bytes:
         """The event as it is now: the same object as it was if nothing was changed."""
-        return _encode(self._top) if self.is_touched else self._body
+        return encode(self._top) if self.is_touched else self._body
 
     def read(self, path: Sequence[str]) -> bytes | None:
         """The JSON text at a path, None if there is nothing."""
@@ -58,12 +59,12 @@ class Draft:
     def put(self, path: Sequence[str], value: Value) -> bool:
         """Write a value at a path. Objects on the way are made where nothing or null stands; where anything else
         stands, nothing is written and the answer is false."""
-        if self.is_blocked(path):
-            return False
         tree = self._opened()
         for key in path[:-1]:
             inner = _open_member(tree, key)
             if inner is None:
+                if key in tree and as_bytes(tree[key]) != b"null":
+                    return False
                 inner = tree[key] = {}
             tree = inner
         old = tree.get(path[-1])
@@ -87,7 +88,7 @@ class Draft:
 
     def _opened(self) -> Tree:
         if self._top is None:
-            self._top = dict(_decode_object(self._body))
+            self._top = _decode_tree(self._body)
         return self._top
 
     def _find(self, path: Sequence[str]) -> Value | None:
@@ -96,7 +97,7 @@ class Draft:
 
 
 def as_bytes(value: Value) -> bytes:
-    return _encode(value) if isinstance(value, dict) else bytes(value)
+    return encode(value) if isinstance(value, dict) else bytes(value)
 
 
 def _open_member(tree: Tree, key: str) -> Tree | None:
@@ -106,6 +107,5 @@ def _open_member(tree: Tree, key: str) -> Tree | None:
         return value
     if bytes(value)[:1] != b"{":
         return None
-    opened: Tree = dict(_decode_object(value))
-    tree[key] = opened
+    opened = tree[key] = _decode_tree(value)
     return opened

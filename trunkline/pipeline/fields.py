@@ -7,11 +7,20 @@ the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import msgspec
-
+from trunkline.pipeline.json_text import (
+    NULL,
+    Change,
+    Changes,
+    change_inside,
+    change_items,
+    decode_list,
+    decode_object,
+    encode,
+    kind_of,
+)
 from trunkline.spec.filters import MAX_PATH_KEYS
 
 MISSING: Final = object()
@@ -19,11 +28,6 @@ MISSING: Final = object()
 
 Path = tuple[str, ...]
 
-_decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_encode: Final = msgspec.json.Encoder().encode
-_NULL: Final = msgspec.Raw(b"null")
-_SPACE: Final = b" \t\r\n"
 _INDEX_DIGITS: Final = 10
 _INDEX_END: Final = 2**32 - 1
 
@@ -56,13 +60,18 @@ class Reshape:
     becomes null, so that the others keep their places.
     """
 
-    __slots__ = ("_keep", "_keys", "_path")
+    __slots__ = ("_change", "_keep", "_keys", "_path")
 
     def __init__(self, path: str, keys: Iterable[str], *, keep: bool) -> None:
         """Raises ValueError for a path that is too long."""
         self._path = split_path(path)
         self._keys = frozenset(keys)
         self._keep = keep
+        change: Change | Changes = self._parent
+        for key in reversed(self._path):
+            index = array_index(key)
+            change = {key: change} if index is None else {key: change, index: change}
+        self._change: Final = change
 
     def touches(self, event: Mapping[str, Any]) -> bool:
         """Whether there is anything to take out."""
@@ -89,67 +98,30 @@ class Reshape:
     def rewrite(self, body: bytes) -> bytes:
         """The event without them; ``body`` itself if there is nothing to take out. Raises msgspec.MsgspecError for
         what is no JSON object."""
-        changed = _change_at(body, self._path, self._parent)
+        change = self._change
+        changed = change_inside(body, change) if isinstance(change, dict) else change(body)
         return body if changed is None else changed
 
-    def _parent(self, raw: bytes) -> bytes | None:
-        if _kind(raw) != b"[":
-            return self._object(raw)
-        return _change_items(raw, self._item)
+    def _parent(self, text: bytes) -> bytes | None:
+        return change_items(text, self._item) if kind_of(text) == b"[" else self._object(text)
 
-    def _item(self, raw: bytes) -> bytes | None:
-        return _change_items(raw, None, self._takes) if _kind(raw) == b"[" else self._object(raw)
+    def _item(self, text: bytes) -> bytes | None:
+        return self._items(text) if kind_of(text) == b"[" else self._object(text)
 
-    def _object(self, raw: bytes) -> bytes | None:
-        if _kind(raw) != b"{":
+    def _object(self, text: bytes) -> bytes | None:
+        if kind_of(text) != b"{":
             return None
-        members = _decode_object(raw)
+        members = decode_object(text)
         if not self._touches_keys(members):
             return None
-        return _encode({key: value for key, value in members.items() if not self._takes(key)})
+        return encode({key: value for key, value in members.items() if not self._takes(key)})
 
-
-Change = Callable[[bytes], bytes | None]
-"""A JSON value changed, or None if there is nothing to change."""
-
-
-def _change_at(raw: bytes, path: Sequence[str], change: Change) -> bytes | None:
-    if not path:
-        return change(raw)
-    kind = _kind(raw)
-    if kind == b"{":
-        members = _decode_object(raw)
-        if path[0] not in members:
-            return None
-        inner = _change_at(bytes(members[path[0]]), path[1:], change)
-        if inner is None:
-            return None
-        members[path[0]] = msgspec.Raw(inner)
-        return _encode(members)
-    if kind == b"[":
-        items = _decode_list(raw)
-        index = _index(path[0], len(items))
-        inner = None if index is None else _change_at(bytes(items[index]), path[1:], change)
-        if index is None or inner is None:
-            return None
-        items[index] = msgspec.Raw(inner)
-        return _encode(items)
-    return None
-
-
-def _change_items(raw: bytes, change: Change | None, takes: Callable[[str], bool] | None = None) -> bytes | None:
-    items = _decode_list(raw)
-    touched = False
-    for index, item in enumerate(items):
-        if takes is not None and takes(str(index)):
-            items[index], touched = _NULL, True
-        elif change is not None and (changed := change(bytes(item))) is not None:
-            items[index], touched = msgspec.Raw(changed), True
-    return _encode(items) if touched else None
-
-
-def _kind(raw: bytes) -> bytes:
-    return raw.lstrip(_SPACE)[:1]
+    def _items(self, text: bytes) -> bytes | None:
+        items = decode_list(text)
+        taken = [index for index in range(len(items)) if self._takes(str(index))]
+        for index in taken:
+            items[index] = NULL
+        return encode(items) if taken else None
 
 
 def _index(key: str, length: int) -> int | None:

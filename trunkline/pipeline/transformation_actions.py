@@ -7,6 +7,7 @@ and the draft of what it becomes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -16,6 +17,7 @@ from trunkline.fql.tree import Literal, Path
 from trunkline.fql.value_compiler import compile_value, parse_fql_value
 from trunkline.pipeline.draft import Draft
 from trunkline.pipeline.hashing import Digest, compile_digest
+from trunkline.pipeline.json_text import change_inside, change_items, decode_list, decode_object, encode
 from trunkline.pipeline.transformation_paths import (
     PROPERTIES,
     TRAITS,
@@ -29,10 +31,7 @@ from trunkline.pipeline.transformation_paths import (
 )
 from trunkline.spec.transformations import PropertyHash, PropertyValue
 
-_encode: Final = msgspec.json.Encoder().encode
 _decode_text: Final = msgspec.json.Decoder(str).decode
-_decode_list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _MAX_LISTS: Final = 10
 """Inside each other, on the way to a value that is hashed; those further in are left alone."""
@@ -46,7 +45,7 @@ class RenameEvent:
     """Gives track events another name; events of other types keep theirs."""
 
     def __init__(self, name: str) -> None:
-        self._name: Final = msgspec.Raw(_encode(name))
+        self._name: Final = msgspec.Raw(encode(name))
 
     def __call__(self, event: Mapping[str, Any], draft: Draft) -> None:
         if event.get("type") == "track":
@@ -92,7 +91,7 @@ class SetValues:
     """Writes values at paths. Where a value on the way is no object, nothing is written."""
 
     def __init__(self, values: Iterable[PropertyValue]) -> None:
-        self._values: Final = [(value_keys(path), msgspec.Raw(_encode(v.value))) for v in values for path in v.paths]
+        self._values: Final = [(value_keys(path), msgspec.Raw(encode(v.value))) for v in values for path in v.paths]
 
     def __call__(self, event: Mapping[str, Any], draft: Draft) -> None:
         for path, value in self._values:
@@ -121,7 +120,7 @@ class ComputeProperty:
             return
         path = self._path if self._from_top else (parent_of_properties(event), *self._path)
         if self._copied is None:
-            draft.put(path, msgspec.Raw(_encode(value)))
+            draft.put(path, msgspec.Raw(encode(value)))
             return
         text = _read_through_lists(draft, self._copied)
         if text is not None:
@@ -135,9 +134,9 @@ def _read_through_lists(draft: Draft, steps: Keys) -> bytes | None:
         kind = b"" if text is None else text[:1]
         inner: msgspec.Raw | None = None
         if kind == b"{":
-            inner = _decode_object(text or b"").get(step)
+            inner = decode_object(text or b"").get(step)
         elif kind == b"[" and (index := index_of(step)) is not None:
-            items = _decode_list(text or b"")
+            items = decode_list(text or b"")
             inner = items[index] if index < len(items) else None
         if inner is None:
             return None
@@ -201,30 +200,17 @@ class HashValues:
     def __call__(self, event: Mapping[str, Any], draft: Draft) -> None:
         for path in self._paths:
             value = draft.read(path[:1])
-            changed = None if value is None else self._below(value, path[1:])
+            changed = None if value is None else self._below(path[1:], 0, value)
             if changed is not None:
                 draft.put(path[:1], msgspec.Raw(changed))
 
-    def _below(self, value: bytes, path: Keys, lists: int = 0) -> bytes | None:
+    def _below(self, path: Keys, lists: int, value: bytes) -> bytes | None:
         """The value with the digest in it, None if there is nothing to hash. ``lists``: how many it stands in."""
         kind = value[:1]
         if not path:
             if value == b"null":
                 return None
-            return _encode(self._digest(_decode_text(value).encode("utf-8") if kind == b'"' else value))
-        if kind == b"[" and lists < _MAX_LISTS:
-            items = _decode_list(value)
-            hashed = [self._below(bytes(item), path, lists + 1) for item in items]
-            if all(item is None for item in hashed):
-                return None
-            pairs = zip(items, hashed, strict=True)
-            return _encode([old if new is None else msgspec.Raw(new) for old, new in pairs])
-        if kind != b"{":
-            return None
-        members = _decode_object(value)
-        inner = members.get(path[0])
-        changed = None if inner is None else self._below(bytes(inner), path[1:], lists)
-        if changed is None:
-            return None
-        members[path[0]] = msgspec.Raw(changed)
-        return _encode(members)
+            return encode(self._digest(_decode_text(value).encode("utf-8") if kind == b'"' else value))
+        if kind == b"[":
+            return None if lists == _MAX_LISTS else change_items(value, partial(self._below, path, lists + 1))
+        return change_inside(value, {path[0]: partial(self._below, path[1:], lists)})

@@ -47,6 +47,8 @@ RULES = 200
 CHUNK_EVENTS = 100
 ROUNDS = 9
 CHUNKS = 60
+WARM_UP_CHUNKS = 60
+"""What a rule needs is compiled with its first events."""
 CHANGED_OF_FOUR = 1
 
 NAMES = [f"Order {number} Completed" for number in range(RULES)]
@@ -152,8 +154,7 @@ class Stage:
         self._stage = SourceStage(self._dedupe, SystemClock())
         self._stage.activate(workspace)
         self._changed_of_four = changed_of_four
-        self.build_us(chunks(0, 2))
-        """What a source needs is compiled with its first event."""
+        self.build_us(chunks(0, WARM_UP_CHUNKS))
 
     def build_us(self, taken: list[tuple[Record, IngestedChunk]]) -> float:
         """CPU microseconds an event."""

@@ -29,6 +29,14 @@ NAME_FIELDS: Final[Mapping[str, str]] = {"track": "event", "page": "name", "scre
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+class _Named(msgspec.Struct, gc=False):
+    event: Any = ""
+    name: Any = ""
+
+
+_decode_names: Final = msgspec.json.Decoder(_Named).decode
+
+
 class PureStage(Protocol):
     """A stage that answers with the event's JSON, or with why it ends."""
 
@@ -64,39 +72,51 @@ class SourceProgram:
 
     def needs(self, event: LoggedEvent) -> bool:
         """Whether it may do something about the event; if not, the event passes as it is."""
-        if self._plan is not None:
+        if self._others and self._may_touch(event):
             return True
-        return any(stage.may_touch(event.type, event.name) for _, stage in self._others)
+        return self._plan is not None and not self._plan.passes_at_once(event)
+
+    def _may_touch(self, event: LoggedEvent) -> bool:
+        for _, stage in self._others:  # noqa: SIM110 - this is asked for every event, and a loop takes half the time
+            if stage.may_touch(event.type, event.name):
+                return True
+        return False
 
     def run(self, event: LoggedEvent, *, forwarded: bool = False) -> SourceResult:
         """``forwarded``: the event comes from another source, whose plan has spoken; this one's does not
-        (``spec/event_path.md`` §4.4). Raises msgspec.MsgspecError for a body that is no JSON object."""
+        (``spec/event_path.md`` §4.4). Raises msgspec.MsgspecError for a body that a stage looks at and that is no JSON
+        object."""
         body = event.body
-        content = _decode(body)
+        content: dict[str, Any] | None = None
         protocols = b""
         violations: tuple[Violation, ...] = ()
-        if self._plan is not None and not forwarded:
-            verdict = self._plan.verdict(content, body)
+        plan = None if forwarded else self._plan
+        # where nothing else may touch the event, ``needs`` has asked the plan already, in vain
+        if plan is not None and not (self._may_touch(event) and plan.passes_at_once(event)):
+            content = _decode(body)
+            verdict = plan.verdict(content, body)
             protocols, violations = verdict.protocols, verdict.violations
             if isinstance(verdict.body, Discard):
                 return SourceResult(verdict.body, PLAN, protocols, violations)
             if verdict.body is not body:
                 body = verdict.body
-                content = _decode(body)
+                content = None
         for name, stage in self._others:
+            if content is None:
+                content = _decode(body)
             changed = stage.verdict(content, body)
             if isinstance(changed, Discard):
                 return SourceResult(changed, name, protocols, violations)
             if changed is not body:
                 body = changed
-                content = _decode(body)
+                content = None
         if body is event.body:
             return SourceResult(event, "", protocols, violations)
-        return SourceResult(_changed(event, content, body), "", protocols, violations)
+        return SourceResult(_changed(event, body), "", protocols, violations)
 
 
-def _changed(event: LoggedEvent, content: Mapping[str, Any], body: bytes) -> LoggedEvent:
-    name = content.get(NAME_FIELDS.get(event.type, ""), "")
+def _changed(event: LoggedEvent, body: bytes) -> LoggedEvent:
+    name = getattr(_decode_names(body), NAME_FIELDS[event.type]) if event.type in NAME_FIELDS else ""
     counted = name if isinstance(name, str) else ""
     return LoggedEvent(event.message_id, event.type, counted, body, event.has_own_id)
 

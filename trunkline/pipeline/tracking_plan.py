@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.log.records import LoggedEvent
 from trunkline.pipeline.plan_edits import annotate, remove_paths
+from trunkline.pipeline.plan_quick_yes import QuickYes, TypesLeft
 from trunkline.pipeline.plan_schema import check_schema, examine_schema
 from trunkline.pipeline.plan_violations import MAX_VIOLATIONS, Explainer, Finding
 from trunkline.pipeline.planned_names import Path, PlannedNames, compile_names
@@ -57,7 +59,7 @@ class CompiledRule:
     """One rule. Its schema is compiled when the first event needs it, so that a plan of many rules is activated at
     once."""
 
-    __slots__ = ("_explainer", "_is_valid", "_key", "names", "refusal", "rule")
+    __slots__ = ("_explainer", "_is_valid", "key", "names", "refusal", "rule")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -65,7 +67,8 @@ class CompiledRule:
         """None if everything is planned."""
         self.refusal = ""
         """Why the rule can't be used; empty if it can."""
-        self._key = TRAITS if rule.type in (IDENTIFY, GROUP) else PROPERTIES
+        self.key = TRAITS if rule.type in (IDENTIFY, GROUP) else PROPERTIES
+        """Where the names are that may be unplanned."""
         self._explainer: Explainer | None = None
         self._is_valid: Predicate = self._compile
 
@@ -78,10 +81,15 @@ class CompiledRule:
             self._is_valid = _refuses
             return False
         document = SchemaDocument(self.rule.schema)
-        self.names = compile_names(document, self._key)
+        self.names = compile_names(document, self.key)
         self._explainer = Explainer(document)
         self._is_valid = is_valid
         return is_valid(event)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it was asked about an event, and could say something."""
+        return self._explainer is not None
 
     def accepts(self, event: Mapping[str, Any]) -> bool:
         """Whether nothing is wrong, if it can be said quickly."""
@@ -92,12 +100,12 @@ class CompiledRule:
 
     def plans(self, event: Mapping[str, Any]) -> bool:
         """Whether all names of the event's properties or traits are planned. Asked after ``accepts``."""
-        return self.names is None or self.names.has_all(event.get(self._key))
+        return self.names is None or self.names.has_all(event.get(self.key))
 
     def unplanned(self, event: Mapping[str, Any]) -> list[Path]:
         if self.names is None:
             return []
-        return [*self.names.unplanned(event.get(self._key), (self._key,))]
+        return [*self.names.unplanned(event.get(self.key), (self.key,))]
 
     def findings(self, event: Mapping[str, Any]) -> list[Finding]:
         """What is wrong. Nothing for a rule that can't be used."""
@@ -113,12 +121,13 @@ def _refuses(_: Any) -> bool:
 class _Versions:
     """The rules of one name, by version."""
 
-    __slots__ = ("_by_number", "_oldest", "only")
+    __slots__ = ("_by_number", "oldest", "only")
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._by_number = {rule.version: CompiledRule(rule) for rule in sorted(rules, key=lambda rule: -rule.version)}
-        self._oldest = self._by_number[min(self._by_number)]
-        self.only = self._oldest if len(self._by_number) == 1 else None
+        self.oldest = self._by_number[min(self._by_number)]
+        """The one for events that ask for no version."""
+        self.only = self.oldest if len(self._by_number) == 1 else None
         """The rule, if there is one version."""
 
     def choose(self, event: Mapping[str, Any]) -> CompiledRule:
@@ -129,14 +138,23 @@ class _Versions:
         if isinstance(version, float) and version.is_integer():
             version = int(version)
         if isinstance(version, bool) or not isinstance(version, int):
-            return self._oldest
-        return self._by_number.get(version, self._oldest)
+            return self.oldest
+        return self._by_number.get(version, self.oldest)
 
 
 class _Desk:
     """How calls of one type are judged."""
 
-    __slots__ = ("_default", "_name_field", "_named", "checks_names", "enforcement", "is_complete")
+    __slots__ = (
+        "_default",
+        "_name_field",
+        "_named",
+        "checks_names",
+        "enforcement",
+        "is_complete",
+        "quick",
+        "quick_default",
+    )
 
     def __init__(
         self, enforcement: Enforcement, name_field: str, named: Mapping[str, _Versions], default: _Versions | None
@@ -148,6 +166,27 @@ class _Desk:
         self._default = default
         self.is_complete = False
         """Whether an event without a rule is unplanned."""
+        self.quick: dict[str, QuickYes] = {}
+        """Who may know that an event fits, by the name under which it is counted."""
+        self.quick_default: QuickYes | None = None
+        """For other names. None: nobody."""
+
+    def prepare(self, common: _Versions | None, left: TypesLeft, *, blocks_unplanned: bool) -> None:
+        """Fill ``quick`` and ``quick_default``."""
+        self.quick = {name: self._quick_yes(versions, common, left) for name, versions in self._named.items() if name}
+        if self._named.get("", self._default) is not self._default:
+            return  # a name that is empty and none at all are told apart by the event's JSON only
+        if self._default is not None or not (self.is_complete and blocks_unplanned):
+            self.quick_default = self._quick_yes(self._default, common, left)
+
+    def _quick_yes(self, own: _Versions | None, common: _Versions | None, left: TypesLeft) -> QuickYes:
+        rules = []
+        if own is not None:
+            rules.append((own.oldest, own.oldest.key if self.checks_names else ""))
+        if common is not None:
+            rules.append((common.oldest, ""))
+        has_versions = any(versions.only is None for versions in (own, common) if versions is not None)
+        return QuickYes(rules, left, has_versions=has_versions)
 
     def rule_of(self, event: Mapping[str, Any]) -> CompiledRule | None:
         name = event.get(self._name_field) if self._named else None
@@ -170,9 +209,7 @@ class _Case:
     def omit(self, paths: Sequence[Path], names: list[str]) -> None:
         self.body = remove_paths(self.body, paths)
         self.event = _decode(self.body)
-        for name in map(_shown, paths):
-            if name not in names:
-                names.append(name)
+        names[:] = dict.fromkeys([*names, *map(_shown, paths)])
 
     def add(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
@@ -196,6 +233,15 @@ class PlanStage:
         common = named.pop(COMMON, {}).get("")
         self._common = common
         self._desks = _desks(configuration, named)
+        left = TypesLeft()
+        for desk in self._desks.values():
+            desk.prepare(common, left, blocks_unplanned=self._blocks_unplanned)
+
+    def passes_at_once(self, event: LoggedEvent) -> bool:
+        """True: ``verdict`` would let the event pass as it is. False: ask it. Nothing is decoded for the answer."""
+        desk = self._desks.get(event.type) or self._desks[""]
+        quick_yes = desk.quick.get(event.name, desk.quick_default)
+        return quick_yes is not None and quick_yes.fits(event.body)
 
     def verdict(self, event: Mapping[str, Any], body: bytes) -> PlanVerdict:
         """What the plan says to an event; ``event`` is ``body`` decoded, neither is changed.

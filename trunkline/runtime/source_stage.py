@@ -50,6 +50,12 @@ RANGE_EVENTS: Final = 500
 SLICE_S: Final = 0.003
 """So long the programs of sources hold the worker's loop at a stretch."""
 
+PASSED_AT_A_STRETCH: Final = 32
+"""After so many events that their sources let pass at once, the time is looked at."""
+
+FORWARDED_BYTES: Final = 8 << 20
+"""So much is forwarded in one envelope: each violation repeats the event's app, name and times."""
+
 _READ_BYTES: Final = 1 << 20
 _BROKEN: Final = SourceResult(Discard("INTERNAL", "a stage failed on the event"))
 
@@ -99,6 +105,7 @@ class _Draft:
     blocked: list[BlockedEvent] = field(default_factory=list)
     forwarded: list[tuple[int, Forwarded]] = field(default_factory=list)
     """With the time at which it was received."""
+    forwarded_bytes: int = 0
 
     def accept(self, source: str, event: LoggedEvent, received_at_ms: int) -> None:
         version = app_version_of(event.body)
@@ -136,8 +143,8 @@ class SourceStage:
         """
         draft = self._begin(taken)
         until_s = self._clock.monotonic_s() + SLICE_S
-        for worked in self._judge(draft):
-            if worked and self._clock.monotonic_s() >= until_s:
+        for _ in self._judge(draft):
+            if self._clock.monotonic_s() >= until_s:
                 await asyncio.sleep(0)
                 until_s = self._clock.monotonic_s() + SLICE_S
         return Envelope(
@@ -175,16 +182,19 @@ class SourceStage:
                 draft.discard(candidate.chunk.source, candidate.event, candidate.reason, candidate.outcome)
         return draft
 
-    def _judge(self, draft: _Draft) -> Iterator[bool]:
-        """Take the events through their sources' programs, then those that are forwarded through theirs. After each:
-        whether there was anything to do about it."""
+    def _judge(self, draft: _Draft) -> Iterator[None]:
+        """Take the events through their sources' programs, then those that are forwarded through theirs. Stops after
+        each about which there was something to do, and now and then."""
+        passed = 0
         for candidate in draft.candidates:
             chunk, event = candidate.chunk, candidate.event
             source, received_at_ms = chunk.source, chunk.received_at_ms
-            program = self._program(source)
+            program = self._programs.get(source) or self._program(source)
             if not program.needs(event):
                 draft.accept(source, event, received_at_ms)
-                yield False
+                passed += 1
+                if passed % PASSED_AT_A_STRETCH == 0:
+                    yield
                 continue
             result = _run(program, event, forwarded=False)
             if isinstance(result.event, Discard):
@@ -209,10 +219,10 @@ class SourceStage:
                 if forwarder is not None:
                     forwarded = forwarder.forward(event, result, received_at_ms)
                     draft.forwarded += [(received_at_ms, item) for item in forwarded]
-            yield True
+            yield
         for received_at_ms, item in draft.forwarded:
             self._enter(draft, item, received_at_ms)
-            yield True
+            yield
 
     def _enter(self, draft: _Draft, item: Forwarded, received_at_ms: int) -> None:
         """An event enters another source, behind that one's dedupe and plan."""
@@ -223,9 +233,11 @@ class SourceStage:
         if target is None or not target.enabled:
             draft.discard(item.to, event, SOURCE_DISABLED)
             return
-        if len(draft.survivors) + len(draft.objects) >= MAX_SURVIVORS:
+        size_bytes = draft.forwarded_bytes + len(event.body)
+        if len(draft.survivors) + len(draft.objects) >= MAX_SURVIVORS or size_bytes > FORWARDED_BYTES:
             draft.discard(item.to, event, FORWARDING_LIMIT)
             return
+        draft.forwarded_bytes = size_bytes
         program = self._program(item.to)
         result = _run(program, event, forwarded=True) if program.needs(event) else SourceResult(event)
         if isinstance(result.event, Discard):

@@ -1,0 +1,77 @@
+"""Whether an event fits its rules, asked of its bytes: nearly all events do, and need not be decoded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from trunkline.pipeline.plan_shape import MISFITS, Reader, compile_shape
+from trunkline.spec.plans import Rule
+
+EVENTS_BEFORE: Final = 8
+"""So many events come before a type is made for them: making one takes as long as judging some twenty."""
+MAX_TYPES: Final = 1000
+"""Of one plan at one source: a type takes some 10 KB."""
+
+_VERSION: Final = b"event_version"
+_ESCAPE: Final = b"\\u"
+
+
+class UsableRule(Protocol):
+    """A rule that will have been asked about events before."""
+
+    @property
+    def rule(self) -> Rule: ...
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its schema was compiled, and is one that can be used."""
+        ...
+
+
+class TypesLeft:
+    """How many types may still be made."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = MAX_TYPES
+
+
+class QuickYes:
+    """For the events of one name."""
+
+    __slots__ = ("_has_versions", "_is_open", "_left", "_read", "_rules", "_seen")
+
+    def __init__(self, rules: Sequence[tuple[UsableRule, str]], left: TypesLeft, *, has_versions: bool) -> None:
+        """``rules``: all that the events must fit, and below which name of theirs all names must be planned, if any.
+        ``has_versions``: these are for events that ask for no version; there are others."""
+        self._rules = rules
+        self._left = left
+        self._has_versions = has_versions
+        self._seen = 0
+        self._is_open = bool(rules)
+        self._read: Reader | None = None
+
+    def fits(self, body: bytes) -> bool:
+        """True: certainly. False: that is not known."""
+        if self._read is None:
+            if self._is_open:
+                self._wait()
+            return not self._rules
+        if self._has_versions and (_VERSION in body or _ESCAPE in body):
+            return False
+        try:
+            self._read(body)
+        except MISFITS:
+            return False
+        return True
+
+    def _wait(self) -> None:
+        self._seen += 1
+        if self._seen <= EVENTS_BEFORE or not all(rule.is_usable for rule, _ in self._rules):
+            return
+        self._is_open = False
+        if self._left.count > 0:
+            self._read = compile_shape([(rule.rule.schema, closed_below) for rule, closed_below in self._rules])
+            self._left.count -= self._read is not None

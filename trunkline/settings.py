@@ -477,7 +477,7 @@ def _take_environment(environ: Mapping[str, str], given: dict[str, tuple[str, ob
             given[by_variable[variable]] = (variable, value)
         else:
             problems.append(
-                f"{variable}: no setting has this variable{_nearest(variable, list(by_variable))}. Rename or remove it."
+                f"{variable}: no setting has this variable{_nearest(variable, list(by_variable))} Rename or remove it."
             )
 
 
@@ -497,7 +497,7 @@ def _read_file(path: Path, problems: list[str]) -> dict[str, tuple[str, object]]
     for name, value in document.items():
         if name not in known:
             problems.append(
-                f"{path}: {name}: no setting is called so{_nearest(name, list(known))}. Rename or remove it."
+                f"{path}: {name}: no setting is called so{_nearest(name, list(known))} Rename or remove it."
             )
         elif known[name].metadata["home"] == "environment":
             variable = ENVIRONMENT_PREFIX + name.upper()
@@ -510,5 +510,6 @@ def _read_file(path: Path, problems: list[str]) -> dict[str, tuple[str, object]]
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    """What ends the sentence."""
     matches = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    return f"; did you mean {matches[0]}?" if matches else "."

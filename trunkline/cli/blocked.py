@@ -41,7 +41,7 @@ def blocked(
         screen = console()
         if not found:
             mend = "In this time every source let all its events pass. Look further back with --since."
-            say_nothing_was_seen(screen, settings, reader, "No event was blocked.", mend)
+            say_nothing_was_seen(screen, settings, reader, "No event was blocked.", mend, source=source)
         for slug in dict.fromkeys(one.source for one in found):
             screen.print(plain(slug), style="bold")
             listed = table("type", "event", "reason", "last seen", "events", numbers=(4,))

@@ -218,6 +218,8 @@ def _print(screen: Console, outcome: Outcome, destination: Destination, item: Fi
     paragraph(screen, f"At {destination.slug}{beside}: {plain(keys)}")
     paragraph(screen, covered_text(outcome))
     print_notes(screen, outcome)
+    if not outcome.coverage.events:
+        return
     screen.print()
     sent = count_text(found.passed_today, "event")
     paragraph(screen, f"Of {sent} that {destination.slug} gets without it ({found.events:,} came to it):")

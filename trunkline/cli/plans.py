@@ -35,12 +35,18 @@ def list_plans(
     if not plans:
         paragraph(screen, "The workspace has no tracking plan. Add one under `tracking_plans` in its file.")
         return
-    listed = table("plan", "name", "rules", "sources", numbers=(2,))
+    listed = table("plan", "name", "rules", "of them", "sources", numbers=(2,))
     for plan in plans:
         sources = ", ".join(plan.sources) or "none"
-        listed.add_row(plain(plan.slug), plain(plan.name), f"{len(plan.rules):,}", plain(sources))
+        listed.add_row(plain(plan.slug), plain(plan.name), f"{len(plan.rules):,}", _by_type(plan), plain(sources))
     screen.print(listed)
     screen.print(f"{count_text(len(plans), 'plan')}.")
+
+
+def _by_type(plan: TrackingPlan) -> str:
+    """``track 12, identify 1``."""
+    rules = Counter(rule.type for rule in plan.rules)
+    return ", ".join(f"{kind} {rules[kind]:,}" for kind in RULE_TYPES if rules[kind])
 
 
 def _as_json(plan: TrackingPlan) -> dict[str, Any]:

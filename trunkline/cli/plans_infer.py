@@ -12,20 +12,25 @@ import typer
 from trunkline.archive.errors import ArchiveCorrupt, ArchiveError, ObjectMissing
 from trunkline.archive.open_store import open_store
 from trunkline.archive.reader import ArchiveReader
+from trunkline.cli.archive_wait import wait_for_archive
 from trunkline.cli.options import DataDirOption, settings_for
-from trunkline.cli.stores import read_workspace
+from trunkline.cli.stores import open_state, read_workspace
 from trunkline.clock import SystemClock
+from trunkline.observe.lanes import LANES_FILE, LanesError, decode_lanes
 from trunkline.observe.wording import count_text
 from trunkline.runtime.layout import DataDir
+from trunkline.runtime.worker import PARTITION
 from trunkline.schema.inference import PlanInference
 from trunkline.schema.limits import DAY_MS
 from trunkline.settings import Settings
 from trunkline.spec.plans import Rule
+from trunkline.state.base import StateError
 from trunkline.workspace.plan_file import PlanFile
 from trunkline.workspace.plan_json import format_json
 from trunkline.workspace.yaml_out import dump_yaml
 
 _PROGRESS_EVERY: Final = 10_000
+_NOT_WHOLE: Final = "The newest events are not archived yet: start the server (trunkline serve), then try again."
 
 
 class PlanFormat(StrEnum):
@@ -68,14 +73,15 @@ def infer(
     settings, clock = settings_for(data_dir=data_dir), SystemClock()
     inference = PlanInference(least=min_events, enum_values=enum_values)
     try:
+        is_whole = _have_archived(settings, clock)
         unreadable = _look_at_all(settings, source, clock.now_ms() - days * DAY_MS, inference)
-    except ArchiveError as error:
+    except (ArchiveError, StateError) as error:
         _progress(None)
         print(f"trunkline: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     _progress(None)
     if not inference.events:
-        _say_there_is_nothing(settings, source, days, clock)
+        _say_there_is_nothing(settings, source, days, clock, is_whole=is_whole)
         raise typer.Exit(1)
     slug = slug or source
     rules = inference.rules()
@@ -83,7 +89,24 @@ def infer(
         sys.stdout.write(format_json(PlanFile(slug, slug, tuple(rules))).decode())
     else:
         sys.stdout.write(plan_yaml(slug, source, rules))
-    _sum_up(inference, unreadable, len(rules), days)
+    _sum_up(inference, unreadable, len(rules), days, is_whole=is_whole)
+
+
+def _have_archived(settings: Settings, clock: SystemClock) -> bool:
+    """Ask a running server to archive what it accepted so far; whether it has. Raises StateError, ArchiveError."""
+    data = DataDir(settings.data_dir)
+    if not data.state.exists():
+        return True
+    with open_state(data) as store:
+        accepted = store.read().accepted.get(PARTITION, 0)
+    return wait_for_archive(data, accepted, is_on=settings.archive and _is_served(data, clock)) >= accepted
+
+
+def _is_served(data: DataDir, clock: SystemClock) -> bool:
+    try:
+        return not decode_lanes((data.run / LANES_FILE).read_bytes()).is_stale(clock.now_ms())
+    except (OSError, LanesError):
+        return False
 
 
 def _look_at_all(settings: Settings, source: str, since_ms: int, inference: PlanInference) -> int:
@@ -122,27 +145,28 @@ def _rule(rule: Rule) -> dict[str, Any]:
     return {"type": rule.type, **named, "schema": rule.schema}
 
 
-def _say_there_is_nothing(settings: Settings, source: str, days: int, clock: SystemClock) -> None:
+def _say_there_is_nothing(settings: Settings, source: str, days: int, clock: SystemClock, *, is_whole: bool) -> None:
     snapshot = read_workspace(settings, clock)
     if snapshot is not None and source not in snapshot.sources:
         mend = f"The workspace has no source of this slug. It has: {', '.join(sorted(snapshot.sources)) or 'none'}."
     elif not settings.archive:
         mend = "The setting `archive` is off: turn it on, start the server again, and wait for events."
+    elif not is_whole:
+        mend = _NOT_WHOLE
     else:
-        mend = (
-            f"Look further back with --days, or wait: events are archived after {settings.archive_flush_s:g} s "
-            "(archive_flush_s)."
-        )
+        mend = "Look further back with --days, or send events."
     print(f"The archive holds no event of {source} of the last {count_text(days, 'day')}. {mend}", file=sys.stderr)
 
 
-def _sum_up(inference: PlanInference, unreadable: int, rules: int, days: int) -> None:
+def _sum_up(inference: PlanInference, unreadable: int, rules: int, days: int, *, is_whole: bool) -> None:
     """On standard error: standard output is the plan."""
     lines = [f"{count_text(rules, 'rule')} of {count_text(inference.events, 'event')} of {count_text(days, 'day')}."]
     if inference.left_out:
         lines.append(f"{count_text(inference.left_out, 'event')} have other names: a plan does not hold so many.")
     if inference.incomplete:
         lines.append("Not all properties are in it: there are too many different ones.")
+    if not is_whole:
+        lines.append(_NOT_WHOLE)
     if unreadable:
         lines.append(f"{count_text(unreadable, 'event')} cannot be read from the archive.")
     lines.append("Try it with `trunkline check`; it blocks nothing before `enforce` says so.")

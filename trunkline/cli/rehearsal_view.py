@@ -21,6 +21,8 @@ _KINDS_SHOWN: Final = 5
 _PLACES_SHOWN: Final = 10
 _DIFFERENCES_SHOWN: Final = 12
 _VALUE_CHARACTERS: Final = 100
+_EVENTS_FOR_A_COST: Final = 1000
+"""Of fewer, much of the time goes into what happens once: compiling, filling caches."""
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 _OWN_REASONS: Final[Mapping[str, str]] = {
     "no_source": "the workspace does not hold the source",
@@ -66,9 +68,9 @@ def print_notes(screen: Console, outcome: Outcome) -> None:
 
 
 def print_cost(screen: Console, outcome: Outcome) -> None:
-    """Time, and what the figures leave out."""
+    """Time, if there were enough events to tell, and what the figures leave out."""
     cost, rehearsal = outcome.rehearsal.cost, outcome.rehearsal
-    if cost.today_us is not None and cost.new_us is not None:
+    if cost.today_us is not None and cost.new_us is not None and cost.events >= _EVENTS_FOR_A_COST:
         paragraph(
             screen,
             f"Cost of stages 5 to 11: {cost.today_us:.1f} µs an event today, {cost.new_us:.1f} µs with the change, "

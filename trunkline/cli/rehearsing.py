@@ -174,7 +174,7 @@ def covered_text(outcome: Outcome) -> str:
     """How much was looked at, in a sentence."""
     coverage = outcome.coverage
     if coverage.first_ms is None or coverage.last_ms is None:
-        return "No event was received in this time."
+        return "No event was received in this time. Look further back with --since."
     text = (
         f"{count_text(coverage.events, 'event')}, received from {time_text(coverage.first_ms)} to "
         f"{time_text(coverage.last_ms)}"

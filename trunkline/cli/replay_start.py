@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, NoReturn
@@ -12,9 +11,9 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from trunkline.archive.errors import ArchiveError
-from trunkline.archive.index import committed_cursor
 from trunkline.archive.open_store import open_store
 from trunkline.archive.reader import ArchiveReader
+from trunkline.cli.archive_wait import wait_for_archive
 from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.printing import console, paragraph, table
 from trunkline.cli.stores import active_snapshot, open_state
@@ -29,15 +28,11 @@ from trunkline.replay.model import PlaceRange, ReplaySpec, new_id, plan_path, re
 from trunkline.replay.plan import PlanWriter
 from trunkline.replay.survey import Selection, Survey, survey
 from trunkline.runtime.layout import DataDir
-from trunkline.runtime.wake import Waker
 from trunkline.runtime.worker import PARTITION
 from trunkline.settings import Settings
 from trunkline.state.base import State, place_of, position_of
 from trunkline.workspace.model import Destination, Snapshot
 
-ARCHIVE_TIMEOUT_S: Final = 30.0
-_ASK_EVERY_S: Final = 2.0
-_LOOK_EVERY_S: Final = 0.1
 _TYPES: Final = ("track", "identify", "page", "screen", "group", "alias")
 
 
@@ -169,7 +164,7 @@ def _start(settings: Settings, clock: Clock, wish: _Wish, *, yes: bool, as_json:
     if wish.gap:
         ranges, endless = _ranges(data, state, wish, destination, sources, place_of(accepted, 0))
         needed = min(accepted, max(position_of(one.end - 1) + 1 for one in ranges))
-    archived = _wait_for_archive(data, needed, ARCHIVE_TIMEOUT_S if settings.archive else 0)
+    archived = wait_for_archive(data, needed, is_on=settings.archive)
     if ranges is not None:
         # What is not archived is not part of it, so that a later replay of the gap brings it.
         ranges = [one for one in (_cut(one, place_of(archived, 0)) for one in ranges) if one.first < one.end]
@@ -255,26 +250,6 @@ def _ranges(
 
 def _cut(one: PlaceRange, end: int) -> PlaceRange:
     return PlaceRange(one.source, one.first, min(one.end, end))
-
-
-def _wait_for_archive(data: DataDir, needed: int, timeout_s: float) -> int:
-    """Have what was accepted archived; up to which position it is."""
-    waker = None
-    waited_s, asked_s = 0.0, 0.0
-    while (archived := committed_cursor(data.archive_index).get(PARTITION, 0)) < needed:
-        if waited_s >= timeout_s:
-            break
-        if waker is None:
-            waker = Waker(data.archive_wake)
-            print("Waiting for the archive to take what was accepted ...", file=sys.stderr)
-        if waited_s >= asked_s:
-            waker.wake()
-            asked_s = waited_s + _ASK_EVERY_S
-        time.sleep(_LOOK_EVERY_S)
-        waited_s += _LOOK_EVERY_S
-    if waker is not None:
-        waker.close()
-    return archived
 
 
 def _missing(data: DataDir, sources: Sequence[str], archived: int, needed: int) -> int:

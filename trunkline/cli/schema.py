@@ -84,7 +84,8 @@ def schema(
             return
         screen = console()
         if not rows:
-            say_nothing_was_seen(screen, settings, reader, "No such event was seen.", "All there is: trunkline schema")
+            all_there_is = "All there is: trunkline schema"
+            say_nothing_was_seen(screen, settings, reader, "No such event was seen.", all_there_is, source=source)
         elif with_properties:
             for row in rows:
                 _print_properties(screen, row)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import typer
 from rich.console import Console
 
-from trunkline.cli.printing import paragraph
+from trunkline.cli.printing import paragraph, plain
 from trunkline.observe.wording import count_text, time_text
 from trunkline.runtime.layout import DataDir
 from trunkline.schema.errors import SchemaError
@@ -27,9 +27,16 @@ def open_schema(settings: Settings) -> Iterator[SchemaReader]:
         raise typer.Exit(2) from None
 
 
-def say_nothing_was_seen(screen: Console, settings: Settings, reader: SchemaReader, what: str, mend: str) -> None:
-    """``what`` is not there; ``mend`` is for the case that there is something else."""
-    if reader.exists and reader.events():
+def say_nothing_was_seen(
+    screen: Console, settings: Settings, reader: SchemaReader, what: str, mend: str, *, source: str | None = None
+) -> None:
+    """``what`` is not there; ``mend`` is for the case that there is something else, of ``source`` if one was named."""
+    seen = {event.source for event in reader.events()} if reader.exists else set()
+    if seen and source is not None and source not in seen:
+        paragraph(
+            screen, f"Nothing was seen of the source {plain(source)}. Seen were: {plain(', '.join(sorted(seen)))}."
+        )
+    elif seen:
         paragraph(screen, f"{what} {mend}")
     elif not settings.schema:
         paragraph(screen, "Nothing is recorded: turn the setting `schema` on, and start the server again.")

@@ -14,7 +14,7 @@ from trunkline.cli.printing import console, paragraph, plain
 from trunkline.cli.schema_store import open_schema, say_nothing_was_seen, say_what_was_skipped
 from trunkline.cli.times import TIME_HELP, parse_time, time_text
 from trunkline.clock import SystemClock
-from trunkline.observe.wording import count_text
+from trunkline.observe.wording import count_text, violation_text
 from trunkline.schema.reader import SeenViolation, ViolationSample
 
 DEFAULT_SINCE: Final = "24h"
@@ -49,6 +49,7 @@ def violations(
                 "No violation.",
                 "In this time every event kept to its tracking plan, or its source has none (trunkline plans list). "
                 "Look further back with --since.",
+                source=source,
             )
         source_before = name_before = ""
         for one in found:
@@ -64,7 +65,7 @@ def violations(
 
 
 def _print(screen: Console, one: SeenViolation) -> None:
-    paragraph(screen, plain(f"{one.type}: {one.description or one.field}"), indent=4)
+    paragraph(screen, plain(violation_text(one.type, one.field, one.description)), indent=4)
     times = f"{one.count:,} {'time' if one.count == 1 else 'times'}"
     paragraph(screen, f"{times}, last {time_text(one.last_ms)}, first {time_text(one.first_ms)}", indent=6, style="dim")
     for sample in one.samples:

@@ -28,7 +28,7 @@ from trunkline.observe.endings import Ending, Facts, Status
 from trunkline.observe.lanes import LANES_FILE, LanesError, LanesStatus, decode_lanes
 from trunkline.observe.retrace import Retracer, difference_lines
 from trunkline.observe.why import Arrival, Looked, Story, explain
-from trunkline.observe.wording import time_text
+from trunkline.observe.wording import time_text, violation_text
 from trunkline.pipeline.gate import TAKES_EVERYTHING, GatedType
 from trunkline.rehearsal.difference import Difference
 from trunkline.runtime.layout import DataDir
@@ -167,7 +167,8 @@ def _print_arrival(screen: Console, arrival: Arrival) -> None:
     for step in arrival.steps:
         _print_line(screen, step.stage, step.text, "" if step.passed else "red")
         for violation in step.violations:
-            paragraph(screen, f"- {plain(violation.type)}: {plain(violation.description)}", indent=4)
+            text = violation_text(violation.type, violation.field, violation.description)
+            paragraph(screen, f"- {plain(text)}", indent=4)
         _print_changes(screen, step.changes)
         if step.mend:
             paragraph(screen, f"Mend: {step.mend}", indent=4)

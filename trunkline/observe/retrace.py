@@ -261,7 +261,10 @@ def _passed_stage(
     if stage == PLAN and plan is not None and not forwarded:
         if result.violations:
             mend = "Correct the event where it is made, or the rule of the plan."
-            text = f"Breaks the tracking plan {slug}, which lets such events pass."
+            wrong = {violation.field for violation in result.violations}
+            without = any(change.kind == "removed" and change.path in wrong for change in changes)
+            how = " without what is wrong" if without else ""
+            text = f"Breaks the tracking plan {slug}, which lets such events pass{how}."
             return Step(stage, True, text, mend, result.violations, changes)
         if not changes:
             return Step(stage, True, f"The tracking plan {slug} has nothing against it.")

@@ -206,6 +206,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
 
     event_message_id: str = msgspec.field(name="eventMessageID", default="")
     source_slug: str = ""
+    violation_field: str = ""
     violation_description: str = ""
 
 

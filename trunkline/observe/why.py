@@ -21,7 +21,7 @@ from trunkline.log.records import AcceptedEvent, BlockedEvent
 from trunkline.observe.endings import Ending, Facts, endings_of, told_by_attempts
 from trunkline.observe.retrace import FORWARDED, SOURCE_STAGE, LaneVerdict, Retracer, Step, forwarded_event
 from trunkline.observe.trace import Accepted, Blocked, Received, Refused, Trace, report_of, trace
-from trunkline.observe.wording import duration_text
+from trunkline.observe.wording import duration_text, violation_text
 from trunkline.replay.model import ReplaySpec
 from trunkline.spec.delivery_codes import text_of
 from trunkline.spec.outcomes import DUPLICATE, OBJECT
@@ -309,8 +309,9 @@ def _origin(found: Trace, item: Accepted, retracer: Retracer) -> list[Step]:
     """Why it is at this source, if ingest did not bring it there."""
     report = report_of(item.event)
     if report is not None:
-        text = f"Made of a violation of event {report.event_message_id} of source {report.source_slug}"
-        return [Step(FORWARDED, True, f"{text}: {report.violation_description}.".replace("..", "."))]
+        made = f"Made of a violation of event {report.event_message_id} of source {report.source_slug}"
+        said = violation_text(made, report.violation_field, report.violation_description)
+        return [Step(FORWARDED, True, f"{said}.".replace("..", "."))]
     before = _blocked_before(found, item)
     if before is None:
         return []

@@ -30,3 +30,9 @@ def duration_text(milliseconds: float) -> str:
 def count_text(count: int, what: str) -> str:
     """``1 event``, ``2,000 events``."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def violation_text(kind: str, field: str, description: str) -> str:
+    """``Invalid Type, properties.total: Invalid type. …``; a field that the description begins with stands once."""
+    named = not field or not description or description.startswith(f"{field} ")
+    return f"{kind}: {description or field}" if named else f"{kind}, {field}: {description}"

@@ -58,9 +58,9 @@ def test_list(data_dir: Path) -> None:
     done = run("list", "--data-dir", data_dir)
     assert done.exit_code == 0
     assert [line.split() for line in done.stdout.splitlines()] == [
-        ["plan", "name", "rules", "sources"],
-        ["shop", "Shop", "2", "web"],
-        ["strict", "strict", "1", "none"],
+        ["plan", "name", "rules", "of", "them", "sources"],
+        ["shop", "Shop", "2", "track", "1,", "identify", "1", "web"],
+        ["strict", "strict", "1", "common", "1", "none"],
         ["2", "plans."],
     ]
     shop, strict = json.loads(run("list", "--json", "--data-dir", data_dir).stdout)

@@ -84,7 +84,7 @@ def kept_files(data: DataDir) -> list[tuple[str, int]]:
     return sorted((str(path), path.stat().st_mtime_ns) for path in files)
 
 
-def test_the_same_workspace(data: DataDir) -> None:
+def test_the_same_workspace(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
     before = kept_files(data)
     report = rehearsed(data, config())
     assert (report["complete"], report["changes"]) == (True, False)
@@ -95,6 +95,9 @@ def test_the_same_workspace(data: DataDir) -> None:
     done = run(data, "rehearse", "--config", new_file(data, config()))
     assert "Nothing would change." in done.stdout
     assert "Not rehearsed:" in done.stdout
+    assert "Cost of" not in done.stdout, "six events tell nothing of it"
+    monkeypatch.setattr("trunkline.cli.rehearsal_view._EVENTS_FOR_A_COST", 6)
+    assert "Cost of" in run(data, "rehearse", "--config", new_file(data, config())).stdout
 
 
 def test_a_filter_more(data: DataDir) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,10 +18,15 @@ from trunkline.cli.main import program
 from trunkline.clock import SystemClock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.log.records import AcceptedEvent
+from trunkline.observe.lanes import LANES_FILE, LanesStatus
+from trunkline.runtime.layout import DataDir
+from trunkline.runtime.worker import PARTITION
 from trunkline.secrets import KEY_BYTES, Secrets
 from trunkline.spec.timestamps import format_timestamp
 from trunkline.workspace.loader import load
 
+WRONG_TYPE = {"type": "Invalid Type", "field": "properties.total", "description": "Invalid type. Expected: text"}
+ACCEPTED_MORE = SimpleNamespace(read=lambda: SimpleNamespace(accepted={PARTITION: 99}))
 VIOLATION = {"type": "Required", "field": "properties.id", "description": "properties.id is required"}
 
 
@@ -98,6 +106,23 @@ def test_blocked(seen: Path) -> None:
     assert "No event was blocked" in run(seen, "blocked", "--since", "1h").stdout
 
 
+def test_a_violation_is_shown_with_its_field(tmp_path: Path, now_ms: int) -> None:
+    world = World(tmp_path)
+    world.append(
+        accepted(properties={"total": 3.5}, at_ms=now_ms, protocols={"sourceId": "web", "violations": [WRONG_TYPE]})
+    )
+    world.observe()
+    world.database.close()
+    done = run(tmp_path, "violations")
+    assert "Invalid Type, properties.total: Invalid type. Expected: text" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["schema", "violations", "blocked"])
+def test_a_source_that_sent_nothing_is_named(command: str, seen: Path) -> None:
+    said = " ".join(run(seen, command, "--source", "wbe").stdout.split())
+    assert said == "Nothing was seen of the source wbe. Seen were: app, web."
+
+
 @pytest.mark.parametrize("command", ["schema", "violations", "blocked"])
 def test_with_nothing_seen_the_next_step_is_told(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(tmp_path, command)
@@ -160,6 +185,28 @@ def test_older_events_and_segments_json(archive: Path) -> None:
     [rule] = json.loads(done.stdout)["rules"]
     assert rule["type"] == "TRACK"
     assert sorted(rule["jsonSchema"]["properties"]["properties"]["properties"]) == ["id", "old", "when"]
+
+
+def test_a_running_server_is_asked_to_archive_first(
+    archive: Path, now_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, bool]] = []
+
+    def wait(data: DataDir, needed: int, *, is_on: bool) -> int:
+        asked.append((needed, is_on))
+        return 0
+
+    monkeypatch.setattr("trunkline.cli.plans_infer.open_state", lambda data: nullcontext(ACCEPTED_MORE))
+    monkeypatch.setattr("trunkline.cli.plans_infer.wait_for_archive", wait)
+    (archive / "state.db").touch()
+    done = run(archive, "plans", "infer", "--source", "web")
+    assert done.exit_code == 0
+    assert "not archived yet: start the server" in done.stderr
+    lanes = archive / "run" / LANES_FILE
+    lanes.parent.mkdir(exist_ok=True)
+    lanes.write_bytes(msgspec.json.encode(LanesStatus(at_ms=now_ms, lanes=[])))
+    run(archive, "plans", "infer", "--source", "web")
+    assert asked == [(99, False), (99, True)], "without a worker nobody would answer"
 
 
 def test_there_is_nothing_to_infer_from(archive: Path, tmp_path: Path) -> None:

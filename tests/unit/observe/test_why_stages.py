@@ -97,7 +97,7 @@ def test_a_blocked_event_tells_stage_reason_violations_and_mend(world: World) ->
     assert not arrival.steps[-1].passed
     text = printed(world.tell())
     assert "plan: Blocked as schema_violation: The event breaks its rule of the tracking plan" in text
-    assert "- Required: total is missing" in text
+    assert "- Required, properties: total is missing" in text
     assert "Mend: Read the violations of the source" in text
 
 

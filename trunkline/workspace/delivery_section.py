@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from trunkline.workspace import vocabulary
 from trunkline.workspace.model import DeliveryOptions
+from trunkline.workspace.section_reader import SectionReader
 from trunkline.workspace.yaml_tree import At, Broken
-
-ReadSection = Callable[[At, vocabulary.Section], dict[str, At] | None]
-Refuse = Callable[[At, str, str], None]
 
 
 @dataclass(frozen=True)
@@ -40,17 +38,13 @@ RETRY_ATTEMPTS: Final = _Range(1, 20, "attempts", "10", whole=True)
 MAX_EVENT_AGE_S: Final = _Range(60, None, "seconds", "432000, which are 5 days")
 
 
-class DeliverySection:
-    """``section`` reads a mapping against its vocabulary, ``refuse`` reports a place, a reason and a mend."""
-
-    def __init__(self, section: ReadSection, refuse: Refuse) -> None:
-        self._section = section
-        self._refuse = refuse
+class DeliverySection(SectionReader):
+    """How a destination is delivered to."""
 
     def options(self, keys: Mapping[str, At]) -> DeliveryOptions:
         """``keys``: all of the destination that have a value. What is wrong is reported and left out."""
-        rates = self._inner(keys.get("rate_limit"), vocabulary.RATE_LIMIT, "rate_limit: {requests_per_s: 10}")
-        retry = self._inner(keys.get("retry"), vocabulary.RETRY, "retry: {window_s: 14400, attempts: 10}")
+        rates = self._mapping(keys.get("rate_limit"), vocabulary.RATE_LIMIT, "rate_limit: {requests_per_s: 10}")
+        retry = self._mapping(keys.get("retry"), vocabulary.RETRY, "retry: {window_s: 14400, attempts: 10}")
         return DeliveryOptions(
             concurrency=self._whole(keys.get("concurrency"), CONCURRENCY),
             timeout_s=self._number(keys.get("timeout_s"), TIMEOUT_S),
@@ -60,14 +54,6 @@ class DeliverySection:
             retry_attempts=self._whole(retry.get("attempts"), RETRY_ATTEMPTS),
             max_event_age_s=self._number(keys.get("max_event_age_s"), MAX_EVENT_AGE_S),
         )
-
-    def _inner(self, at: At | None, section: vocabulary.Section, example: str) -> Mapping[str, At]:
-        if at is None:
-            return {}
-        if not isinstance(at.node.value, dict | Broken):
-            self._refuse(at, "a mapping is wanted here", f"Write {example}")
-            return {}
-        return self._section(at, section) or {}
 
     def _number(self, at: At | None, allowed: _Range) -> float | None:
         if at is None or isinstance(at.node.value, Broken):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from trunkline.secrets import is_masked, mask
 from trunkline.workspace import vocabulary
 from trunkline.workspace.model import Address, EgressProxy, EgressRules, Network
+from trunkline.workspace.problem import shown
 from trunkline.workspace.yaml_tree import At, Broken, items
 
 ReadSection = Callable[[At, vocabulary.Section], dict[str, At] | None]
@@ -51,7 +52,7 @@ class EgressSection:
             try:
                 networks.append(ip_network(text))
             except ValueError:
-                self._refuse(item, f"not a network: {_shown(text)}", _network_mend(text))
+                self._refuse(item, f"not a network: {shown(text)}", _network_mend(text))
         return tuple(networks)
 
     def _ports(self, at: At | None) -> tuple[int, ...]:
@@ -92,11 +93,11 @@ class EgressSection:
             address = ip_address(text)
         except ValueError:
             mend = "Write an address that this machine has, such as 192.0.2.10"
-            self._refuse(at, f"not an address: {_shown(text)}", mend)
+            self._refuse(at, f"not an address: {shown(text)}", mend)
             return None
         scoped = address.version == 6 and (address.scope_id is not None or address.ipv4_mapped is not None)
         if scoped or address.is_unspecified or address.is_multicast or address.is_link_local:
-            self._refuse(at, f"{_shown(text)} is no address to send from", "Write one that peers could answer to")
+            self._refuse(at, f"{shown(text)} is no address to send from", "Write one that peers could answer to")
             return None
         return address
 
@@ -202,11 +203,6 @@ def _proxy_keys(proxy: EgressProxy, *, show_secrets: bool) -> Mapping[str, str]:
     password = proxy.password if show_secrets or proxy.password is None else mask(proxy.password)
     keys = {"url": proxy.url, "username": proxy.username, "password": password}
     return {key: value for key, value in keys.items() if value is not None}
-
-
-def _shown(text: str) -> str:
-    short = text if len(text) <= 60 else text[:57] + "…"
-    return '"' + "".join(character if character.isprintable() else "�" for character in short) + '"'
 
 
 def _network_mend(text: str) -> str:

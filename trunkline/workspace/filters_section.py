@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from trunkline.fql import FqlError, parse_fql
@@ -18,11 +18,9 @@ from trunkline.spec.filters import (
     Filter,
 )
 from trunkline.workspace import vocabulary
-from trunkline.workspace.problem import nearest
-from trunkline.workspace.yaml_tree import At, Broken, items, step
-
-ReadSection = Callable[[At, vocabulary.Section], dict[str, At] | None]
-Refuse = Callable[[At, str, str], None]
+from trunkline.workspace.problem import capitalised, nearest, shown
+from trunkline.workspace.section_reader import SectionReader
+from trunkline.workspace.yaml_tree import At, Broken, step
 
 MAX_CATEGORIES: Final = 100
 _MAX_PATH_CHARACTERS: Final = 1000
@@ -36,12 +34,8 @@ _OF_ACTION: Final = {
 """Keys that belong to some actions only."""
 
 
-class FiltersSection:
-    """``section`` reads a mapping against its vocabulary, ``refuse`` reports a place, a reason and a mend."""
-
-    def __init__(self, section: ReadSection, refuse: Refuse) -> None:
-        self._section = section
-        self._refuse = refuse
+class FiltersSection(SectionReader):
+    """What a destination gets."""
 
     def filters(self, at: At | None, sources: Sequence[str], *, storage: bool) -> tuple[Filter, ...]:
         """``sources``: the destination's. What is wrong is reported and left out."""
@@ -62,7 +56,7 @@ class FiltersSection:
         if at is None or self._for_storage(at, storage, "consent_categories"):
             return ()
         listed = self._list(at, "Write consent_categories: [advertising]")
-        found = self._unique(listed, "the category", _MAX_PATH_CHARACTERS)
+        found = tuple(text for _, text in self._unique(listed, "the category", _MAX_PATH_CHARACTERS))
         if len(listed) > MAX_CATEGORIES:
             self._refuse(at, f"{len(listed)} categories; {MAX_CATEGORIES} are the most", "Take some out")
         return found
@@ -104,7 +98,7 @@ class FiltersSection:
             return action
         guess = nearest(action.lower(), ACTIONS)
         mend = f"Did you mean {guess}?" if guess else f"Use one of: {', '.join(ACTIONS)}"
-        self._refuse(value, f"there is no action {_shown(action)}", mend)
+        self._refuse(value, f"there is no action {shown(action)}", mend)
         return None
 
     def _condition(self, at: At, value: At | None) -> str | None:
@@ -121,7 +115,7 @@ class FiltersSection:
             expected = f", expected {error.expected}" if error.expected else ""
             place = f"line {error.line}, " if "\n" in text else ""
             reason = f"not a condition: {place}character {error.column}: {error.problem}{expected}"
-            self._refuse(value, reason, _sentence(error.mend))
+            self._refuse(value, reason, capitalised(error.mend))
             return None
         return text
 
@@ -132,10 +126,7 @@ class FiltersSection:
                 self._refuse(keys[key], reason, f"Remove it, or write action: {actions[0]}")
 
     def _title(self, at: At | None) -> str:
-        text = self._text(at, "Put it in quotes") if at is not None else None
-        if at is not None and text is not None and len(text) > MAX_TITLE_CHARACTERS:
-            self._refuse(at, f"longer than {MAX_TITLE_CHARACTERS} characters", "Shorten it")
-        return text or ""
+        return self._text(at, "Put it in quotes", MAX_TITLE_CHARACTERS) or ""
 
     def _enabled(self, at: At | None) -> bool:
         if at is not None and not isinstance(at.node.value, bool | Broken):
@@ -160,14 +151,14 @@ class FiltersSection:
         return None
 
     def _path(self, at: At | None) -> str:
-        text = self._text(at, "Write path: userId, or leave the key out") if at is not None else None
+        text = self._text(at, "Write path: userId, or leave the key out")
         return text if at is not None and text is not None and self._is_path(at, text) else ""
 
     def _is_path(self, at: At, path: str) -> bool:
         if len(path) > _MAX_PATH_CHARACTERS or path.count(".") >= MAX_PATH_KEYS:
             self._refuse(at, f"a path of more than {MAX_PATH_KEYS} keys", "Name a place higher up")
         elif path and not all(path.split(".")):
-            self._refuse(at, f"not a path: {_shown(path)}", "Write keys with a dot between them: context.traits")
+            self._refuse(at, f"not a path: {shown(path)}", "Write keys with a dot between them: context.traits")
         else:
             return True
         return False
@@ -192,7 +183,7 @@ class FiltersSection:
                 listed = self._list(place, "Write the keys as [one, another]")
                 if not listed and isinstance(node.value, list) and action == DROP_PROPERTIES:
                     self._refuse(place, "no keys are named", "Write the keys as [one, another]")
-                found[path] = self._unique(listed, "the key", _MAX_PATH_CHARACTERS)
+                found[path] = tuple(text for _, text in self._unique(listed, "the key", _MAX_PATH_CHARACTERS))
         return found
 
     def _sources(self, at: At | None, known: Sequence[str]) -> tuple[str, ...]:
@@ -202,44 +193,12 @@ class FiltersSection:
         if not listed and isinstance(at.node.value, list):
             self._refuse(at, "no source is listed", "Leave the key out to mean all sources of the destination")
         found = self._unique(listed, "the source", _MAX_PATH_CHARACTERS)
-        for item in listed:
-            slug = item.node.value
-            if isinstance(slug, str) and slug and slug not in known:
+        for item, slug in found:
+            if slug not in known:
                 guess = nearest(slug, known)
                 mend = f"Did you mean {guess}?" if guess else "Name one that stands under the destination's `sources`"
-                self._refuse(item, f"{_shown(slug)} is not a source of this destination", mend)
-        return found
-
-    # Values
-
-    def _unique(self, listed: Sequence[At], what: str, most: int) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        for item in listed:
-            text = self._text(item, "Write a text here")
-            if text is None:
-                continue
-            if text in found:
-                self._refuse(item, f"{what} {_shown(text)} stands here twice", "Keep one of them")
-            elif len(text) > most:
-                self._refuse(item, f"longer than {most} characters", "Shorten it")
-            found[text] = None
-        return tuple(found)
-
-    def _list(self, at: At, mend: str) -> list[At]:
-        if not isinstance(at.node.value, list | Broken):
-            self._refuse(at, "a list is wanted here", mend)
-        return items(at)
-
-    def _text(self, at: At, mend: str) -> str | None:
-        value = at.node.value
-        if isinstance(value, str) and value:
-            return value
-        if value == "":
-            self._refuse(at, "empty", mend)
-        elif not isinstance(value, Broken):
-            is_plain = isinstance(value, int | float)
-            self._refuse(at, "text is wanted here", "Put it in quotes" if is_plain else mend)
-        return None
+                self._refuse(item, f"{shown(slug)} is not a source of this destination", mend)
+        return tuple(slug for _, slug in found)
 
 
 def filter_keys(item: Filter) -> dict[str, Any]:
@@ -268,12 +227,3 @@ def filters_keys(filters: Sequence[Filter], categories: Sequence[str]) -> dict[s
 
 def _plain(number: float | None) -> float | None:
     return int(number) if number is not None and number.is_integer() else number
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _shown(text: str) -> str:
-    short = text if len(text) <= 60 else text[:57] + "…"
-    return '"' + "".join(character if character.isprintable() else "�" for character in short) + '"'

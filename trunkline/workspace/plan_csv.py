@@ -34,8 +34,7 @@ from trunkline.workspace.plan_table import (
     schema_of,
     values_text,
 )
-from trunkline.workspace.problem import nearest
-from trunkline.workspace.section_reader import shown
+from trunkline.workspace.problem import nearest, shown
 
 MAX_ROWS: Final = 100_000
 TYPE: Final = "Rule Type"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from trunkline.spec.plans import Rule, TrackingPlan
+from trunkline.workspace.problem import sentence
 
 MAX_FILE_BYTES: Final = 15 * 2**20
 """As Segment has it for CSV (``spec/event_path.md`` §4.1)."""
@@ -29,7 +30,7 @@ class FileProblem(NamedTuple):
 
     def __str__(self) -> str:
         text = f"{self.place}: {self.reason}" if self.place else self.reason
-        return f"{_sentence(text)} {_sentence(self.mend)}"
+        return f"{sentence(text)} {sentence(self.mend)}"
 
 
 class PlanFileError(Exception):
@@ -51,7 +52,3 @@ class PlanFile:
     @classmethod
     def of(cls, plan: TrackingPlan) -> PlanFile:
         return cls(plan.slug, plan.name, plan.rules)
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else text + "."

@@ -10,8 +10,7 @@ import msgspec
 
 from trunkline.pipeline.tracking_plan import check_schema
 from trunkline.spec.plans import MAX_RULES, MAX_SCHEMA_BYTES, PAGE, RULE_TYPES, SCREEN, TRACK, Rule
-from trunkline.workspace.problem import nearest
-from trunkline.workspace.section_reader import shown
+from trunkline.workspace.problem import nearest, shown
 
 NAMED_TYPES: Final = (TRACK, PAGE, SCREEN)
 """Types of rules that may be for one name only; those of track calls always are."""

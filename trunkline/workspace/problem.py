@@ -26,7 +26,7 @@ class Problem(msgspec.Struct, frozen=True):
         """``acme.yaml:12:7 destinations[0].settings.url: not a URL. Write http:// in front of the host.``"""
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         subject = f"{place} {self.path}" if self.path else place
-        line = " ".join(f"{subject}: {_sentence(self.reason)} {_sentence(self.mend)}".split())
+        line = " ".join(f"{subject}: {sentence(self.reason)} {sentence(self.mend)}".split())
         # What stands in the file must not steer the terminal.
         return "".join(character if character.isprintable() else "�" for character in line)
 
@@ -67,5 +67,17 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """With a full stop, unless it ends with a mark."""
     return text if not text or text.endswith((".", "?", "!")) else text + "."
+
+
+def capitalised(text: str) -> str:
+    """As a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
+def shown(text: str) -> str:
+    """A value for a message, on one line and not too long."""
+    short = text if len(text) <= 60 else text[:57] + "…"
+    return '"' + "".join(character if character.isprintable() else "�" for character in short) + '"'

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trunkline.workspace import vocabulary
-from trunkline.workspace.problem import nearest
+from trunkline.workspace.problem import nearest, shown
 from trunkline.workspace.yaml_tree import At, Broken, Node, items, step
 
 ReadSection = Callable[[At, vocabulary.Section], dict[str, At] | None]
@@ -110,7 +110,9 @@ class SectionReader:
             self._refuse(at, "a list is wanted here", mend)
         return items(at)
 
-    def _text(self, at: At, mend: str, most: int | None = None) -> str | None:
+    def _text(self, at: At | None, mend: str, most: int | None = None) -> str | None:
+        if at is None:
+            return None
         value = at.node.value
         if isinstance(value, str) and value:
             if most is None or len(value) <= most:
@@ -119,14 +121,17 @@ class SectionReader:
         elif value == "":
             self._refuse(at, "empty", mend)
         elif not isinstance(value, Broken):
-            is_plain = isinstance(value, int | float) and not isinstance(value, bool)
+            is_plain = isinstance(value, int | float)
             self._refuse(at, "text is wanted here", "Put it in quotes" if is_plain else mend)
         return None
 
     def _texts(self, at: At | None, what: str, mend: str, most: int) -> list[tuple[At, str]]:
         """The texts of a list, each once; ``what`` is one of them called, such as ``the event``."""
+        return self._unique(self._list(at, mend), what, most)
+
+    def _unique(self, listed: Iterable[At], what: str, most: int) -> list[tuple[At, str]]:
         found: dict[str, At] = {}
-        for item in self._list(at, mend):
+        for item in listed:
             text = self._text(item, "Write a text here", most)
             if text is not None and text in found:
                 self._refuse(item, f"{what} {shown(text)} stands here twice", "Keep one of them")
@@ -136,7 +141,13 @@ class SectionReader:
 
     def _choice(self, at: At, allowed: Sequence[str], *, mends: Mapping[str, str] | None = None) -> str | None:
         """One of ``allowed``; ``mends`` are for what is often written instead."""
-        text = self._text(at, f"Write one of: {', '.join(allowed)}")
+        mend = f"Write one of: {', '.join(allowed)}"
+        if isinstance(
+            at.node.value, bool
+        ):  # as YAML reads `on` and `off`, which are none of the words in quotes either
+            self._refuse(at, "text is wanted here", mend)
+            return None
+        text = self._text(at, mend)
         if text is None or text in allowed:
             return text
         guess = nearest(text.lower(), allowed)
@@ -153,9 +164,3 @@ class SectionReader:
         mend = f"Did you mean {guess}?" if guess else f"Name a slug that stands under `{what}s`"
         self._refuse(at, f"there is no {what} {shown(slug)}", mend)
         return False
-
-
-def shown(text: str) -> str:
-    """A value for a message, on one line and not too long."""
-    short = text if len(text) <= 60 else text[:57] + "…"
-    return '"' + "".join(character if character.isprintable() else "�" for character in short) + '"'

@@ -26,7 +26,7 @@ from trunkline.pipeline.transformation_paths import (
     value_keys,
 )
 from trunkline.spec.transformations import ALGORITHMS, ENCODINGS, MAX_PATHS, PropertyHash, PropertyValue, Transformation
-from trunkline.workspace.problem import nearest
+from trunkline.workspace.problem import nearest, shown
 
 MAX_NAMES: Final = 100
 """Properties that one transformation renames, and paths that it hashes."""
@@ -143,10 +143,10 @@ def _renames(renames: Sequence[tuple[str, str]]) -> Generator[Fault, None, list[
         for number, (earlier_old, earlier_new) in enumerate(moved):
             earlier = renames[number]
             if old and earlier_old and overlap(old, earlier_old):
-                reason = f"{_shown(old_path)} and {_shown(earlier[0])} name the same property, or one is in the other"
+                reason = f"{shown(old_path)} and {shown(earlier[0])} name the same property, or one is in the other"
                 yield Fault(steps, reason, "Keep one of them", of_key=True)
             if new and earlier_new and overlap(new, earlier_new):
-                reason = f"{_shown(earlier[0])} goes to {_shown(earlier[1])} already"
+                reason = f"{shown(earlier[0])} goes to {shown(earlier[1])} already"
                 yield Fault(steps, reason, "Give each property a place of its own")
         moved.append((old, new))
     return moved
@@ -172,7 +172,7 @@ def _values(values: Sequence[PropertyValue]) -> Generator[Fault, None, list[tupl
             if not keys:
                 continue
             if any(overlap(keys, other) for other, _ in found):
-                reason = f"{_shown(path)} is set here twice, or stands in another path"
+                reason = f"{shown(path)} is set here twice, or stands in another path"
                 yield Fault(steps, reason, "Keep one of them")
             found.append((keys, steps))
             yield from _fits(keys, value.value, (*place, "value"))
@@ -199,7 +199,7 @@ def _clashes(
         for (old_path, new_path), (old, new) in zip(renames, moved, strict=True):
             for path, name in ((old, old_path), (new, new_path)):
                 if path and any(overlap(keys, (parent, *path)) for parent in parents):
-                    reason = f"rename_properties changes {_shown(name)} too"
+                    reason = f"rename_properties changes {shown(name)} too"
                     yield Fault(steps, reason, "Do one of the two, or use two transformations")
 
 
@@ -233,7 +233,7 @@ def _allowed(paths: Sequence[str]) -> Iterator[Fault]:
     for index, path in enumerate(paths):
         yield from _keys(property_keys, path, ("allow_properties", index))
         if path in paths[:index]:
-            yield Fault(("allow_properties", index), f"{_shown(path)} stands here twice", "Keep one of them")
+            yield Fault(("allow_properties", index), f"{shown(path)} stands here twice", "Keep one of them")
 
 
 def _hash(configuration: PropertyHash) -> Iterator[Fault]:
@@ -246,7 +246,7 @@ def _hash(configuration: PropertyHash) -> Iterator[Fault]:
         steps = ("hash", "paths", index)
         keys = yield from _keys(hash_keys, path, steps)
         if keys and any(overlap(keys, other) for other in found):
-            yield Fault(steps, f"{_shown(path)} would be hashed twice", "Keep one of them")
+            yield Fault(steps, f"{shown(path)} would be hashed twice", "Keep one of them")
         if keys:
             found.append(keys)
     yield from _one_of(configuration.algorithm, ALGORITHMS, "algorithm")
@@ -259,7 +259,7 @@ def _one_of(value: str, known: Sequence[str], what: str) -> Iterator[Fault]:
     if value not in known:
         guess = nearest(value.lower().replace("-", ""), known)
         mend = f"Did you mean {guess}?" if guess else f"Use one of: {', '.join(known)}"
-        yield Fault(("hash", what), f"there is no {what} {_shown(value)}", mend)
+        yield Fault(("hash", what), f"there is no {what} {shown(value)}", mend)
 
 
 def _keys(
@@ -269,7 +269,7 @@ def _keys(
     try:
         return read(path)
     except PathError as error:
-        yield Fault(steps, f"{_shown(path)}: {error.problem}", error.mend, of_key)
+        yield Fault(steps, f"{shown(path)}: {error.problem}", error.mend, of_key)
     return ()
 
 
@@ -277,8 +277,3 @@ def _at(error: FqlError, text: str) -> str:
     expected = f", expected {error.expected}" if error.expected else ""
     place = f"line {error.line}, " if "\n" in text else ""
     return f"{place}character {error.column}: {error.problem}{expected}"
-
-
-def _shown(text: str) -> str:
-    short = text if len(text) <= 60 else text[:57] + "…"
-    return '"' + "".join(character if character.isprintable() else "�" for character in short) + '"'

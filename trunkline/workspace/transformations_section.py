@@ -9,27 +9,26 @@ from trunkline.secrets import is_masked
 from trunkline.spec.transformations import PropertyHash, PropertyValue, Transformation
 from trunkline.workspace import vocabulary
 from trunkline.workspace.model import Destination
-from trunkline.workspace.problem import nearest
+from trunkline.workspace.problem import capitalised
 from trunkline.workspace.references import References
+from trunkline.workspace.section_reader import ReadSection, Refuse, SectionReader, plain
 from trunkline.workspace.transformation_rules import Fault, faults, same_condition
-from trunkline.workspace.yaml_tree import BROKEN, At, Broken, Node, items, step
+from trunkline.workspace.yaml_tree import At, Broken, Node, items, step
 
-ReadSection = Callable[[At, vocabulary.Section], dict[str, At] | None]
 ReadSlug = Callable[[At, Mapping[str, At]], str | None]
 TextOrReference = Callable[[At, tuple[str, ...]], str | None]
-Refuse = Callable[[At, str, str], None]
 
 _MAX_NAME_CHARACTERS: Final = 200
 _SET: Final = "set: [{paths: [properties.channel], value: web}]"
 _HASH: Final = "hash: {paths: [properties.email], algorithm: sha256, encoding: hex}"
 
 
-class TransformationsSection:
+class TransformationsSection(SectionReader):
     """``section`` reads a mapping against its vocabulary, ``slug`` the slug of one, ``text`` a text that may be a
     reference; ``refuse`` reports a place, a reason and a mend."""
 
     def __init__(self, section: ReadSection, slug: ReadSlug, text: TextOrReference, refuse: Refuse) -> None:
-        self._section = section
+        super().__init__(section, self._refuse_part)
         self._slug = slug
         self._secret_text = text
         self._report = refuse
@@ -86,15 +85,15 @@ class TransformationsSection:
             fql_properties=self._texts_by_path(
                 keys.get("fql_properties"), "fql_properties: {plan: 'lowercase(properties.plan)'}"
             ),
-            allow_properties=self._texts(keys.get("allow_properties"), "allow_properties: [revenue, currency]"),
+            allow_properties=self._filled_texts(keys.get("allow_properties"), "allow_properties: [revenue, currency]"),
             hash=self._hash(keys.get("hash"), slug),
         )
         for fault in faults(item):
             if fault.steps or self._is_whole:
-                self._refuse(_locate(at, fault), fault.reason, _sentence(fault.mend))
+                self._refuse(_locate(at, fault), fault.reason, capitalised(fault.mend))
         return item
 
-    def _refuse(self, at: At, reason: str, mend: str) -> None:
+    def _refuse_part(self, at: At, reason: str, mend: str) -> None:
         self._is_whole = False
         self._report(at, reason, mend)
 
@@ -106,12 +105,7 @@ class TransformationsSection:
             self._missing(at, "source", f"source: {example}")
             return ""
         slug = self._text(value, f"Write source: {example}")
-        if slug is None or slug in known:
-            return slug or ""
-        guess = nearest(slug, known)
-        mend = f"Did you mean {guess}?" if guess else "Name a slug that stands under `sources`"
-        self._refuse(value, f"there is no source {_shown(slug)}", mend)
-        return ""
+        return slug if slug is not None and self._known(value, slug, known, "source") else ""
 
     def _destination(
         self, at: At | None, source: str, known: Mapping[str, Destination], storage: Collection[str]
@@ -119,11 +113,9 @@ class TransformationsSection:
         slug = self._text(at, "Write destination: hook, or leave the key out")
         if at is None or slug is None:
             return ""
-        if slug not in known:
-            guess = nearest(slug, known)
-            mend = f"Did you mean {guess}?" if guess else "Name a slug that stands under `destinations`"
-            self._refuse(at, f"there is no destination {_shown(slug)}", mend)
-        elif slug in storage:
+        if not self._known(at, slug, known, "destination"):
+            return slug
+        if slug in storage:
             reason = "storage destinations get every accepted event as it is"
             self._refuse(at, reason, "Leave the key out to change the event for all destinations")
         elif source and source not in known[slug].sources:
@@ -137,10 +129,7 @@ class TransformationsSection:
         return self._text(value, "Write a condition in quotes, such as 'event = \"Order Done\"'") or ""
 
     def _name(self, at: At | None) -> str:
-        name = self._text(at, "Put it in quotes") or ""
-        if at is not None and len(name) > _MAX_NAME_CHARACTERS:
-            self._refuse(at, f"longer than {_MAX_NAME_CHARACTERS} characters", "Shorten it")
-        return name
+        return self._text(at, "Put it in quotes", _MAX_NAME_CHARACTERS) or ""
 
     # What it does. A part with a problem is left out as a whole.
 
@@ -166,7 +155,7 @@ class TransformationsSection:
         node = at.node.value.get("value")
         if node is None:
             self._missing(at, "value", "value: web")
-        paths = self._texts(keys.get("paths"), "paths: [properties.channel]")
+        paths = self._filled_texts(keys.get("paths"), "paths: [properties.channel]")
         if node is None or not paths:
             return None
         place = At(node, step(at.path, "value"))
@@ -174,8 +163,10 @@ class TransformationsSection:
             mend = "Write the value itself; {env: …} and {file: …} may stand in `hash.key`"
             self._refuse(place, "a value that all destinations see is no secret", mend)
             return None
-        value = _plain(node)
-        return None if value is BROKEN else PropertyValue(paths, value)
+        try:
+            return PropertyValue(paths, plain(node))
+        except ValueError:
+            return None
 
     def _hash(self, at: At | None, slug: str) -> PropertyHash | None:
         if at is None:
@@ -189,7 +180,7 @@ class TransformationsSection:
             return None
         if "paths" not in keys:
             self._missing(at, "paths", "paths: [properties.email]")
-        paths = self._texts(keys.get("paths"), "paths: [properties.email]")
+        paths = self._filled_texts(keys.get("paths"), "paths: [properties.email]")
         algorithm = self._text(keys.get("algorithm"), "Write algorithm: sha256")
         encoding = self._text(keys.get("encoding"), "Write encoding: hex")
         key = self._key(keys.get("key"), slug)
@@ -221,7 +212,7 @@ class TransformationsSection:
         whole = tuple((path, text) for path, text in found if text is not None)
         return whole if len(whole) == len(found) else ()
 
-    def _texts(self, at: At | None, example: str) -> tuple[str, ...]:
+    def _filled_texts(self, at: At | None, example: str) -> tuple[str, ...]:
         if at is None or not self._is_filled_list(at, example):
             return ()
         found = [self._text(item, "Write a text here") for item in items(at)]
@@ -234,19 +225,6 @@ class TransformationsSection:
         elif at.node.value == []:
             self._refuse(at, "nothing is listed", f"Write {example}")
         return bool(items(at))
-
-    def _text(self, at: At | None, mend: str) -> str | None:
-        if at is None:
-            return None
-        value = at.node.value
-        if isinstance(value, str) and value:
-            return value
-        if value == "":
-            self._refuse(at, "empty", mend)
-        elif not isinstance(value, Broken):
-            is_plain = isinstance(value, int | float)
-            self._refuse(at, "text is wanted here", "Put it in quotes" if is_plain else mend)
-        return None
 
     def _flag(self, at: At | None, *, default: bool) -> bool:
         if at is None:
@@ -279,17 +257,6 @@ def _locate(at: At, fault: Fault) -> At:
     return At(node, path)
 
 
-def _plain(node: Node) -> Any:
-    """The value, BROKEN if a part of it is a problem already."""
-    if isinstance(node.value, list):
-        listed = [_plain(item) for item in node.value]
-        return BROKEN if BROKEN in listed else listed
-    if isinstance(node.value, dict):
-        pairs = {key: _plain(item) for key, item in node.value.items()}
-        return BROKEN if BROKEN in pairs.values() else pairs
-    return node.value
-
-
 def transformation_keys(item: Transformation) -> dict[str, Any]:
     """The keys that :class:`TransformationsSection` reads this from; those that say nothing are left out."""
     keys: dict[str, Any] = {
@@ -315,12 +282,3 @@ def _hash_keys(item: PropertyHash | None) -> dict[str, Any]:
         return {}
     keys = {"paths": list(item.paths), "algorithm": item.algorithm, "encoding": item.encoding}
     return keys if item.key is None else {**keys, "key": item.key}
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _shown(text: str) -> str:
-    short = text if len(text) <= 60 else text[:57] + "…"
-    return '"' + "".join(character if character.isprintable() else "�" for character in short) + '"'

@@ -18,7 +18,7 @@ from trunkline.workspace.filters_section import FiltersSection
 from trunkline.workspace.model import CLIENT_SIDE_TYPES, Destination, Reference, Snapshot, Source
 from trunkline.workspace.plan_reference import rules_of_file
 from trunkline.workspace.plans_section import PlansSection
-from trunkline.workspace.problem import Report, nearest
+from trunkline.workspace.problem import Report, nearest, shown
 from trunkline.workspace.references import References
 from trunkline.workspace.schema_section import SchemaSection
 from trunkline.workspace.section_reader import neighbours
@@ -140,7 +140,7 @@ class _Checker:
         if kind is None:
             return ""
         if not _TYPE.fullmatch(kind):
-            self._problem(keys["type"], f"not a type: {_shown(kind)}", "Write one such as javascript or http")
+            self._problem(keys["type"], f"not a type: {shown(kind)}", "Write one such as javascript or http")
             return ""
         known = CLIENT_SIDE_TYPES | vocabulary.SOURCE_TYPES
         if kind not in known:
@@ -239,11 +239,11 @@ class _Checker:
             return self._types.get(name or "")
         unbuilt = vocabulary.unbuilt_type(name)
         if unbuilt is not None:
-            self._not_built(keys["type"].node, keys["type"].path, f"{_shown(name)}: {unbuilt}", "the destination")
+            self._not_built(keys["type"].node, keys["type"].path, f"{shown(name)}: {unbuilt}", "the destination")
         else:
             guess = nearest(name, self._types)
             mend = f"Did you mean {guess}?" if guess else f"Use one of: {known}"
-            self._problem(keys["type"], f"there is no destination type {_shown(name)}", mend)
+            self._problem(keys["type"], f"there is no destination type {shown(name)}", mend)
         return None
 
     def _destination_sources(self, at: At, keys: At | None, source_lines: Mapping[str, int]) -> tuple[str, ...]:
@@ -260,11 +260,11 @@ class _Checker:
             if slug is None:
                 continue
             if slug in found:
-                self._problem(item, f"the source {_shown(slug)} stands here twice", "Keep one of them")
+                self._problem(item, f"the source {shown(slug)} stands here twice", "Keep one of them")
             elif slug not in source_lines:
                 guess = nearest(slug, source_lines)
                 mend = f"Did you mean {guess}?" if guess else "Name a slug that stands under `sources`"
-                self._problem(item, f"there is no source {_shown(slug)}", mend)
+                self._problem(item, f"there is no source {shown(slug)}", mend)
             else:
                 found.append(slug)
         return tuple(found)
@@ -293,8 +293,8 @@ class _Checker:
 
         def clean(text: str) -> str:
             for value in sorted(values, key=len, reverse=True):
-                for shown in (value, repr(value)[1:-1]):
-                    text = text.replace(shown, mask(value))
+                for spelling in (value, repr(value)[1:-1]):
+                    text = text.replace(spelling, mask(value))
             return text
 
         return [(inner, clean(reason), clean(mend)) for inner, reason, mend in problems]
@@ -338,7 +338,7 @@ class _Checker:
             if slug is None or not isinstance(slug.value, str):
                 continue
             if slug.value in lines:
-                reason = f"the slug {_shown(slug.value)} is taken already in line {lines[slug.value]}"
+                reason = f"the slug {shown(slug.value)} is taken already in line {lines[slug.value]}"
                 self._problem(At(slug, step(item.path, "slug")), reason, "Give each a slug of its own")
             else:
                 lines[slug.value] = slug.line
@@ -354,7 +354,7 @@ class _Checker:
         better = re.sub(r"[^a-z0-9_-]+", "-", slug.lower()).strip("-_")[:64]
         allowed = "Start with a letter or digit; use a-z, 0-9, hyphens and underscores, 64 at most"
         mend = f"{allowed}; such as {better}" if better else allowed
-        self._problem(keys["slug"], f"not a slug: {_shown(slug)}", mend)
+        self._problem(keys["slug"], f"not a slug: {shown(slug)}", mend)
         return None
 
     def _name(self, keys: Mapping[str, At], slug: str | None) -> str:
@@ -442,9 +442,3 @@ def _kind(node: Node) -> str:
             return "a list"
         case _:
             return "a mapping"
-
-
-def _shown(text: str) -> str:
-    """A value from the file for a message, on one line and not too long."""
-    short = text if len(text) <= 60 else text[:57] + "…"
-    return '"' + "".join(character if character.isprintable() else "�" for character in short) + '"'

@@ -47,7 +47,7 @@ RULES = 200
 CHUNK_EVENTS = 100
 ROUNDS = 9
 CHUNKS = 60
-WARM_UP_CHUNKS = 60
+WARM_UP_CHUNKS = 80
 """What a rule needs is compiled with its first events."""
 CHANGED_OF_FOUR = 1
 

@@ -8,10 +8,10 @@ from typing import Final, Protocol
 from trunkline.pipeline.plan_shape import MISFITS, Reader, compile_shape
 from trunkline.spec.plans import Rule
 
-EVENTS_BEFORE: Final = 8
-"""So many events come before a type is made for them: making one takes as long as judging some twenty."""
+EVENTS_BEFORE: Final = 20
+"""So many events come before a type is made for them: making one takes as long as judging some forty in full."""
 MAX_TYPES: Final = 1000
-"""Of one plan at one source: a type takes some 10 KB."""
+"""Of one plan at one source: a type takes some 15 KB."""
 
 _VERSION: Final = b"event_version"
 _ESCAPE: Final = b"\\u"
@@ -29,25 +29,26 @@ class UsableRule(Protocol):
         ...
 
 
-class TypesLeft:
-    """How many types may still be made."""
+class TypeStore:
+    """What the rules of one plan share: types of the same objects, and the number of types that may still be made."""
 
-    __slots__ = ("count",)
+    __slots__ = ("known", "left")
 
     def __init__(self) -> None:
-        self.count = MAX_TYPES
+        self.known: dict[bytes, type] = {}
+        self.left = MAX_TYPES
 
 
 class QuickYes:
     """For the events of one name."""
 
-    __slots__ = ("_has_versions", "_is_open", "_left", "_read", "_rules", "_seen")
+    __slots__ = ("_has_versions", "_is_open", "_read", "_rules", "_seen", "_store")
 
-    def __init__(self, rules: Sequence[tuple[UsableRule, str]], left: TypesLeft, *, has_versions: bool) -> None:
+    def __init__(self, rules: Sequence[tuple[UsableRule, str]], store: TypeStore, *, has_versions: bool) -> None:
         """``rules``: all that the events must fit, and below which name of theirs all names must be planned, if any.
         ``has_versions``: these are for events that ask for no version; there are others."""
         self._rules = rules
-        self._left = left
+        self._store = store
         self._has_versions = has_versions
         self._seen = 0
         self._is_open = bool(rules)
@@ -72,6 +73,7 @@ class QuickYes:
         if self._seen <= EVENTS_BEFORE or not all(rule.is_usable for rule, _ in self._rules):
             return
         self._is_open = False
-        if self._left.count > 0:
-            self._read = compile_shape([(rule.rule.schema, closed_below) for rule, closed_below in self._rules])
-            self._left.count -= self._read is not None
+        if self._store.left > 0:
+            schemas = [(rule.rule.schema, closed_below) for rule, closed_below in self._rules]
+            self._read = compile_shape(schemas, self._store.known)
+            self._store.left -= self._read is not None

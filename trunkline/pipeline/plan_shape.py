@@ -7,8 +7,9 @@ whatever is not clearly the same in both has no type at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal, Union
 
 import msgspec
@@ -83,18 +84,23 @@ _Shape = dict[str, Any] | None
 """What is taken by type of JSON: :class:`_Object`, :class:`_List`, or a type of Python. None: whatever there is."""
 
 
-def compile_shape(schemas: Sequence[tuple[Mapping[str, Any], str]]) -> Reader | None:
+KnownTypes = MutableMapping[bytes, type]
+"""Types of objects in events, made before, by what they take."""
+
+
+def compile_shape(schemas: Sequence[tuple[Mapping[str, Any], str]], known: KnownTypes | None = None) -> Reader | None:
     """The type of events that fit all these schemas; None if there is none.
 
     With each schema the name below which it takes no names but its own (``properties`` or ``traits``), if any: those
-    that :mod:`trunkline.pipeline.planned_names` knows. The schemas must be ones that can be used.
+    that :mod:`trunkline.pipeline.planned_names` knows. The schemas must be ones that can be used. Types in ``known``
+    are used, and new ones put there.
     """
     try:
         shape: _Shape = None
         for schema, closed_below in schemas:
             shape = _merged(shape, {"object": _read_root(schema, closed_below)})
         root = shape["object"] if shape is not None else _Object({}, False)
-        return msgspec.json.Decoder(_Builder().struct(root)).decode
+        return msgspec.json.Decoder(_Builder({} if known is None else known).struct(root)).decode
     except (_NoShapeError, TypeError, ValueError, RecursionError):  # what msgspec can't have as a type
         return None
 
@@ -262,8 +268,17 @@ def _merged_objects(one: _Object, other: _Object) -> _Object:
 class _Builder:
     """Makes the types of one event."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownTypes) -> None:
         self._fields = 0
+        self._known = known
+
+    def _shared(self, shape: _Object) -> type:
+        """Plans have the same objects in many rules, such as products and ``context``."""
+        key = blake2b(repr(shape).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self.struct(shape)
+        return found
 
     def struct(self, shape: _Object) -> type:
         self._fields += 1 + len(shape.fields)
@@ -290,7 +305,7 @@ class _Builder:
 
     def _part(self, part: Any) -> Any:
         if isinstance(part, _Object):
-            return self.struct(part)
+            return self._shared(part)
         if isinstance(part, _List):
             bounds = {"min_length": part.lengths[0], "max_length": part.lengths[1]}
             return _bounded(list[self._type(part.items)], bounds)  # type: ignore[misc]

@@ -13,7 +13,7 @@ import msgspec
 
 from trunkline.log.records import LoggedEvent
 from trunkline.pipeline.plan_edits import annotate, remove_paths
-from trunkline.pipeline.plan_quick_yes import QuickYes, TypesLeft
+from trunkline.pipeline.plan_quick_yes import QuickYes, TypeStore
 from trunkline.pipeline.plan_schema import check_schema, examine_schema
 from trunkline.pipeline.plan_violations import MAX_VIOLATIONS, Explainer, Finding
 from trunkline.pipeline.planned_names import Path, PlannedNames, compile_names
@@ -171,22 +171,22 @@ class _Desk:
         self.quick_default: QuickYes | None = None
         """For other names. None: nobody."""
 
-    def prepare(self, common: _Versions | None, left: TypesLeft, *, blocks_unplanned: bool) -> None:
+    def prepare(self, common: _Versions | None, store: TypeStore, *, blocks_unplanned: bool) -> None:
         """Fill ``quick`` and ``quick_default``."""
-        self.quick = {name: self._quick_yes(versions, common, left) for name, versions in self._named.items() if name}
+        self.quick = {name: self._quick_yes(versions, common, store) for name, versions in self._named.items() if name}
         if self._named.get("", self._default) is not self._default:
             return  # a name that is empty and none at all are told apart by the event's JSON only
         if self._default is not None or not (self.is_complete and blocks_unplanned):
-            self.quick_default = self._quick_yes(self._default, common, left)
+            self.quick_default = self._quick_yes(self._default, common, store)
 
-    def _quick_yes(self, own: _Versions | None, common: _Versions | None, left: TypesLeft) -> QuickYes:
+    def _quick_yes(self, own: _Versions | None, common: _Versions | None, store: TypeStore) -> QuickYes:
         rules = []
         if own is not None:
             rules.append((own.oldest, own.oldest.key if self.checks_names else ""))
         if common is not None:
             rules.append((common.oldest, ""))
         has_versions = any(versions.only is None for versions in (own, common) if versions is not None)
-        return QuickYes(rules, left, has_versions=has_versions)
+        return QuickYes(rules, store, has_versions=has_versions)
 
     def rule_of(self, event: Mapping[str, Any]) -> CompiledRule | None:
         name = event.get(self._name_field) if self._named else None
@@ -233,9 +233,9 @@ class PlanStage:
         common = named.pop(COMMON, {}).get("")
         self._common = common
         self._desks = _desks(configuration, named)
-        left = TypesLeft()
+        store = TypeStore()
         for desk in self._desks.values():
-            desk.prepare(common, left, blocks_unplanned=self._blocks_unplanned)
+            desk.prepare(common, store, blocks_unplanned=self._blocks_unplanned)
 
     def passes_at_once(self, event: LoggedEvent) -> bool:
         """True: ``verdict`` would let the event pass as it is. False: ask it. Nothing is decoded for the answer."""

@@ -308,6 +308,23 @@ def test_other_schemas_have_none(schema: Any) -> None:
     assert compile_shape([(of(schema), PROPERTY)]) is None
 
 
+def test_rules_with_the_same_objects_share_their_types() -> None:
+    product = {"properties": {"sku": {"type": "string"}, "price": {"type": "number", "minimum": 0}}}
+    known: dict[bytes, type] = {}
+    for name in ("a", "b"):
+        read = compile_shape([({"required": [name], "properties": {"product": product}}, "")], known)
+        assert read is not None
+        read(f'{{"{name}":1,"product":{{"price":1}}}}'.encode())
+        with pytest.raises(msgspec.ValidationError):
+            read(f'{{"{name}":1,"product":{{"price":-1}}}}'.encode())
+    assert len(known) == 1
+    other = {"properties": {"sku": {"type": "string"}, "price": {"type": "number", "minimum": -2}}}
+    read = compile_shape([({"properties": {"product": other}}, "")], known)
+    assert read is not None
+    read(b'{"product":{"price":-1}}')
+    assert len(known) == 2
+
+
 def test_deep_json_is_no_misfit_that_ends_the_worker() -> None:
     body = b'{"properties":{"p":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
     assert not says_yes(of({"type": "array"}), body)

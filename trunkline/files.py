@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -31,3 +32,15 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> No
     draft.replace(path)
     if durable:
         sync_directory(path.parent)
+
+
+def lock_file(path: Path) -> int:
+    """Lock a file, which is made if need be, until the descriptor is closed or the process ends. Raises
+    BlockingIOError if another holds it, OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -6,7 +6,6 @@ It also holds how far the archive has come, so that a file's rows and the cursor
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -21,6 +20,8 @@ from trunkline.archive.errors import IndexFailed, IndexLocked, IndexTooNew
 from trunkline.archive.file_draft import FileDraft
 from trunkline.archive.layout import Kind
 from trunkline.failpoints import failpoint
+from trunkline.files import lock_file
+from trunkline.sqlite import transaction
 
 SCHEMA_VERSION: Final = 2
 OLDEST_READABLE: Final = 1
@@ -239,16 +240,8 @@ class ArchiveIndex:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing, durable at the end. Raises IndexFailed; then the same may be tried again."""
-        with self._errors("write"):
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # the error at hand says more
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                raise
+        with self._errors("write"), transaction(self._db):
+            yield
 
     @contextlib.contextmanager
     def _errors(self, does: str) -> Iterator[None]:
@@ -261,17 +254,11 @@ class ArchiveIndex:
 
 
 def _lock(path: Path) -> int:
-    """A lock that ends with the process. Two writers would overwrite each other's objects with other cuts."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Two writers would overwrite each other's objects with other cuts."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_file(path)
     except BlockingIOError:
-        os.close(fd)
         raise IndexLocked(f"{path}: another process writes this archive. It ends with its supervisor; wait") from None
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def committed_cursor(path: Path) -> dict[str, int]:

@@ -13,7 +13,7 @@ PORT ?= 8080
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: install install-dev run test lint types bench bench-delivery crash lock clean
+.PHONY: install install-dev run test test-acceptance test-clients lint types bench bench-delivery crash lock clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,10 +42,17 @@ lint: install-dev
 types: install-dev
 	$(BIN)/mypy
 
-# Unit tests share nothing but the machine, so they run side by side; the others start servers and count on their share.
+# Unit tests share nothing but the machine, so they run side by side. The others start servers and mostly wait for them:
+# two lines of them at once, no more, and no group of them in both, for each prepares its clients once.
 test: lint types
 	PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -n 2 --dist loadfile tests/unit
-	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/acceptance tests/contract tests/crash tests/wire
+	$(MAKE) -j2 --output-sync=target --no-print-directory test-acceptance test-clients
+
+test-acceptance: install-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/acceptance tests/contract
+
+test-clients: install-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/crash tests/wire
 
 bench: install-dev
 	$(BIN)/python -m benchmarks.run

@@ -8,15 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from trunkline.cli.options import DataDirOption, settings_for
+from trunkline.cli.in_force import workspace_in_force
+from trunkline.cli.options import DataDirOption
 from trunkline.cli.printing import console, paragraph, table
-from trunkline.cli.stores import active_snapshot
-from trunkline.clock import SystemClock
 from trunkline.delivery.egress import EgressPolicy
 from trunkline.delivery.outgoing import OutgoingAddress, outgoing_addresses, proxy_addresses
-from trunkline.secrets import SecretsError
-from trunkline.settings import SettingsError
-from trunkline.workspace.errors import WorkspaceError
 
 
 def register(app: typer.Typer) -> None:
@@ -35,17 +31,7 @@ def egress(
 
     Exit status: 0 shown, 1 requests cannot leave as the workspace says, 2 there is no workspace.
     """
-    try:
-        settings = settings_for(data_dir=data_dir)
-        snapshot = active_snapshot(settings, SystemClock())
-    except (SettingsError, SecretsError, WorkspaceError) as error:
-        typer.echo(f"trunkline: {error}", err=True)
-        raise typer.Exit(2) from None
-    if snapshot is None:
-        hint = "Name the directory that `trunkline serve` uses with --data-dir."
-        typer.echo(f"trunkline: {settings.data_dir} holds no workspace. {hint}", err=True)
-        raise typer.Exit(2)
-    policy = EgressPolicy.of(snapshot.egress)
+    policy = EgressPolicy.of(workspace_in_force(data_dir).egress)
     addresses = outgoing_addresses(policy)
     proxied = list(proxy_addresses(policy.proxy)) if policy.proxy else []
     notes = _notes(policy, addresses, proxied)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from hashlib import shake_256
 from pathlib import Path
 
+from tests.support.crashing import Killed
+from tests.support.hand_clock import HandClock
 from trunkline.archive.blocked_reader import BlockedReader
 from trunkline.archive.errors import StoreError
 from trunkline.archive.index import ArchiveIndex
@@ -23,26 +25,6 @@ from trunkline.testing.memory_log import MemoryLog
 DAY_MS = 86_400_000
 T0 = 20_000 * DAY_MS
 PARTITION = "0"
-
-
-class Killed(BaseException):
-    """Ends a writer as kill -9 does: nothing of ours catches it."""
-
-
-class HandClock:
-    """Moves when told."""
-
-    def __init__(self, now_ms: int = T0 + 1000) -> None:
-        self.ms = now_ms
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def monotonic_s(self) -> float:
-        return self.ms / 1000
-
-    def pass_s(self, seconds: float) -> None:
-        self.ms += round(seconds * 1000)
 
 
 class FrailStore:
@@ -121,7 +103,7 @@ class World:
     ) -> None:
         self.path = directory / "archive.db"
         self.store = FrailStore(store)
-        self.clock = HandClock()
+        self.clock = HandClock(T0 + 1000)
         self.log = log or MemoryLog()
         self.settings = {"file_bytes": file_bytes, "flush_s": flush_s, "buffer_bytes": buffer_bytes, "uploads": uploads}
         self._appender = self.log.appender(ACCEPTED, PARTITION)

@@ -11,7 +11,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.archive.archive_world import DAY_MS, T0, HandClock, Killed, World, blocked_event, event
+from tests.support.crashing import Killed
+from tests.support.hand_clock import HandClock
+from tests.unit.archive.archive_world import DAY_MS, T0, World, blocked_event, event
 from trunkline.archive.errors import ArchiveError
 from trunkline.archive.local_store import LocalStore
 from trunkline.log.records import AcceptedEvent, BlockedEvent
@@ -56,7 +58,7 @@ def test_each_event_is_archived_once_and_found(steps: list[tuple[Any, ...]], kaf
         world = World(
             root,
             LocalStore(root / "objects"),
-            log=MemoryLog(kafka_like, seed, clock=HandClock()),
+            log=MemoryLog(kafka_like, seed, clock=HandClock(T0 + 1000)),
             file_bytes=5_000,
             buffer_bytes=20_000,
         )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.archive.archive_world import DAY_MS, Killed, World, blocked_event, event
+from tests.support.crashing import Failpoints, Killed, failpoints_in
+from tests.unit.archive.archive_world import DAY_MS, World, blocked_event, event
 from tests.unit.archive.conftest import MakeWorld
 from trunkline.archive import index as index_module
 from trunkline.archive import local_store as local_store_module
@@ -32,28 +33,9 @@ FLUSH_STEPS = [
 ]
 
 
-class Failpoints:
-    """Stands for ``failpoint`` in the archive's modules: raises at the ``nth`` passage of a place."""
-
-    def __init__(self) -> None:
-        self.name = ""
-        self.nth = 1
-        self.error: BaseException = Killed()
-        self.passed: list[str] = []
-
-    def __call__(self, name: str) -> None:
-        self.passed.append(name)
-        if name == self.name and self.passed.count(name) == self.nth:
-            raise self.error
-
-
 @pytest.fixture
 def failpoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[Failpoints]:
-    points = Failpoints()
-    for module in (index_module, local_store_module, writer_module):
-        monkeypatch.setattr(module, "failpoint", points)
-    yield points
-    assert not points.name or points.name in points.passed, f"{points.name} is never passed"
+    yield from failpoints_in(monkeypatch, index_module, local_store_module, writer_module)
 
 
 def fill(world: World, name: str = "e") -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from tests.support.hand_clock import HandClock
 from trunkline.log.base import ACCEPTED, NewRecord
 from trunkline.log.records import (
     RECORD_VERSION,
@@ -31,26 +32,6 @@ from trunkline.testing.memory_log import MemoryLog
 
 T0 = 20_000 * DAY_MS + 3_600_000
 PARTITION = "0"
-
-
-class Killed(BaseException):
-    """Ends the observer as kill -9 does: nothing of ours catches it."""
-
-
-class HandClock:
-    """Moves when told."""
-
-    def __init__(self, now_ms: int = T0 + 1000) -> None:
-        self.ms = now_ms
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def monotonic_s(self) -> float:
-        return self.ms / 1000
-
-    def pass_s(self, seconds: float) -> None:
-        self.ms += round(seconds * 1000)
 
 
 def body_of(kind: str, name: str, content: dict[str, Any] | None, protocols: dict[str, Any] | None = None) -> bytes:
@@ -98,7 +79,7 @@ class World:
         self, directory: Path, *, log: MemoryLog | None = None, limits: Limits | None = None, **settings: Any
     ) -> None:
         self.path = directory / "schema.db"
-        self.clock = HandClock()
+        self.clock = HandClock(T0 + 1000)
         self.log = log or MemoryLog(clock=self.clock)
         self.limits = limits or Limits()
         self.settings = settings

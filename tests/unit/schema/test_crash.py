@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.crashing import Failpoints, Killed, failpoints_in
 from tests.unit.schema.conftest import MakeWorld
-from tests.unit.schema.schema_world import Killed, World, accepted, blocked
+from tests.unit.schema.schema_world import World, accepted, blocked
 from trunkline.schema import database as database_module
 from trunkline.schema.database import SchemaDatabase
 from trunkline.schema.errors import SchemaFailed, SchemaLocked, SchemaTooNew
@@ -18,27 +19,9 @@ from trunkline.schema.errors import SchemaFailed, SchemaLocked, SchemaTooNew
 STEPS = ["schema.commit.between", "schema.commit.before", "schema.commit.after", "schema.tidy.before_commit"]
 
 
-class Failpoints:
-    """Stands for ``failpoint``: raises at the ``nth`` passage of a place."""
-
-    def __init__(self) -> None:
-        self.name = ""
-        self.nth = 1
-        self.error: BaseException = Killed()
-        self.passed: list[str] = []
-
-    def __call__(self, name: str) -> None:
-        self.passed.append(name)
-        if name == self.name and self.passed.count(name) == self.nth:
-            raise self.error
-
-
 @pytest.fixture
 def failpoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[Failpoints]:
-    points = Failpoints()
-    monkeypatch.setattr(database_module, "failpoint", points)
-    yield points
-    assert not points.name or points.name in points.passed, f"{points.name} is never passed"
+    yield from failpoints_in(monkeypatch, database_module)
 
 
 def fill(world: World, number: int) -> None:

@@ -154,16 +154,10 @@ def _print_counts(screen: Console, view: Deliveries) -> None:
 
 
 def _print_groups(screen: Console, slug: str, line: DestinationLine, by: Grouping | None) -> None:
-    made = table(
-        f"{slug}\nby {by}",
-        "delivered",
-        "filtered",
-        "failed",
-        "attempts\nrepeated",
-        "at first\nattempt",
-        "in the\nend",
-        numbers=range(1, 7),
-    )
+    # Of a reason a share would say nothing, and reasons need the room.
+    shares = () if by == "reason" else ("at first\nattempt", "in the\nend")
+    headings = (f"{slug}\nby {by}", "delivered", "filtered", "failed", "attempts\nrepeated", *shares)
+    made = table(*headings, numbers=range(1, len(headings)))
     ordered = sorted(line.groups.items(), key=lambda item: -(item[1].delivered + item[1].failed + item[1].filtered))
     for name, tally in ordered[:_GROUPS_SHOWN]:
         made.add_row(
@@ -172,8 +166,7 @@ def _print_groups(screen: Console, slug: str, line: DestinationLine, by: Groupin
             f"{tally.filtered:,}",
             f"{tally.failed:,}",
             f"{tally.repeated:,}",
-            percent(tally.first_attempt_rate()) if by != "reason" else "-",
-            percent(tally.final_rate) if by != "reason" else "-",
+            *((percent(tally.first_attempt_rate()), percent(tally.final_rate)) if shares else ()),
         )
     screen.print()
     screen.print(made)

@@ -13,6 +13,8 @@ from rich.text import Text
 WIDTH: Final = 80
 """Columns at least: where the output goes to no terminal, too."""
 
+_SIGNS: Final = ("- ", "+ ", "~ ")
+
 
 def plain(text: str) -> str:
     """Another's text without anything that a terminal would act on."""
@@ -25,8 +27,15 @@ def console() -> Console:
 
 
 def paragraph(screen: Console, text: str, *, indent: int = 0, style: str = "") -> None:
-    """Wrapped, all of it indented."""
-    screen.print(Padding(Text(text, style=style), (0, 0, 0, indent)))
+    """Wrapped, all of it indented; what follows the sign of a list's item is aligned behind it."""
+    if not text.startswith(_SIGNS):
+        screen.print(Padding(Text(text, style=style), (0, 0, 0, indent)))
+        return
+    item = Table.grid()
+    item.add_column()
+    item.add_column(overflow="fold")
+    item.add_row(Text(text[:2], style=style), Text(text[2:], style=style))
+    screen.print(Padding(item, (0, 0, 0, indent)))
 
 
 def table(*headings: str, numbers: Sequence[int] = ()) -> Table:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
@@ -25,7 +24,7 @@ from trunkline.pipeline.sampling import fraction_of, script_json
 from trunkline.spec.discards import Discard
 from trunkline.spec.filters import ALLOW_PROPERTIES, DROP, DROP_PROPERTIES, ONLY_SEND, SAMPLE, Filter
 
-from .kit import sdks
+from .kit.oracle import Oracle
 
 CASES = int(os.environ.get("TRUNKLINE_FILTER_CASES", "6000"))
 SEED = int(os.environ.get("TRUNKLINE_FILTER_SEED", "20261121"))
@@ -141,29 +140,9 @@ Ask = Callable[[list[dict[str, Any]]], list[Any]]
 @pytest.fixture(scope="module")
 def ask(node_packages: None) -> Iterator[Ask]:
     """Put questions to Segment's engine in a Node process."""
-    process = subprocess.Popen(
-        ["node", "drivers/filters_oracle.cjs"],
-        cwd=sdks.HERE,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdin, stdout = process.stdin, process.stdout
-
-    def put(questions: list[dict[str, Any]]) -> list[Any]:
-        stdin.write(json.dumps([{"mended": True, **question} for question in questions]) + "\n")
-        stdin.flush()
-        answers: list[Any] = json.loads(stdout.readline())
-        assert len(answers) == len(questions)
-        return answers
-
-    yield put
-    stdin.close()
-    stdout.close()
-    process.wait(timeout=10)
+    oracle = Oracle("filters_oracle.cjs")
+    yield lambda questions: oracle.ask_all([{"mended": True, **question} for question in questions])
+    oracle.close()
 
 
 def test_filters_do_what_they_do_in_browsers(ask: Ask) -> None:

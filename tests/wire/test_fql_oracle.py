@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,7 +32,7 @@ from trunkline.fql import (
     to_ir,
 )
 
-from .kit import sdks
+from .kit.oracle import Oracle
 
 CASES = int(os.environ.get("TRUNKLINE_FQL_CASES", "20000"))
 SEED = int(os.environ.get("TRUNKLINE_FQL_SEED", "20261121"))
@@ -82,39 +81,9 @@ LISTED_FORMS: list[tuple[Any, dict[str, Any], str, str, bool]] = [
 ]
 
 
-class Oracle:
-    """Segment's engines in a Node process."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            ["node", "drivers/fql_oracle.cjs"],
-            cwd=sdks.HERE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
-
-    def ask(self, question: dict[str, Any]) -> str:
-        """``1``, ``0`` or ``E`` (it threw) for each event."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline().strip()
-        assert len(answer) == len(question["events"]), f"the oracle died on {question}"
-        return answer
-
-    def close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-        self._process.wait(timeout=10)
-
-
 @pytest.fixture(scope="module")
 def oracle(node_packages: None) -> Iterator[Oracle]:
-    running = Oracle()
+    running = Oracle("fql_oracle.cjs")
     yield running
     running.close()
 
@@ -124,12 +93,19 @@ def is_listed(form: str, event: dict[str, Any]) -> bool:
     return '"match"' in form and ASTRAL in form + json.dumps(event, ensure_ascii=False)
 
 
+def verdicts(oracle: Oracle, question: dict[str, Any]) -> str:
+    """``1``, ``0`` or ``E`` (it threw) for each event."""
+    answer = oracle.ask_line(question)
+    assert len(answer) == len(question["events"]), f"the oracle died on {question}"
+    return answer
+
+
 def compare(oracle: Oracle, query: Query, question: dict[str, Any], seen: Counter[str]) -> None:
     """Ask both; ``seen`` counts the answers, and what was left out under ``listed``."""
     closures, function = compile_fql(query), compile_fql(query, at_once=True)
     text = json.dumps(question.get("ir"), ensure_ascii=False)
     events = question["events"]
-    for event, theirs in zip(events, oracle.ask(question), strict=True):
+    for event, theirs in zip(events, verdicts(oracle, question), strict=True):
         if is_listed(text, event):
             seen["listed"] += 1
             continue
@@ -178,7 +154,7 @@ def test_triggers_mean_what_they_mean_in_actions(oracle: Oracle) -> None:
 def test_listed_differences_of_triggers(
     oracle: Oracle, text: str, event: dict[str, Any], theirs: str, mine: str
 ) -> None:
-    assert oracle.ask({"trigger": text, "events": [event]}) == theirs
+    assert verdicts(oracle, {"trigger": text, "events": [event]}) == theirs
     try:
         query = parse_fql(text, TRIGGER)
         assert {"01"[compile_fql(query, at_once=at_once)(event)] for at_once in (False, True)} == {mine}
@@ -191,7 +167,7 @@ def test_listed_differences_of_the_json_form(
     oracle: Oracle, form: Any, event: dict[str, Any], theirs: str, mine: str, *, has_form: bool
 ) -> None:
     query = from_ir(form)
-    assert oracle.ask({"ir": form, "events": [event]}) == theirs
+    assert verdicts(oracle, {"ir": form, "events": [event]}) == theirs
     device = replace(query, dialect=DEVICE)
     assert {"01"[compile_fql(device, at_once=at_once)(event)] for at_once in (False, True)} == {mine}
     if has_form:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
@@ -26,7 +25,7 @@ from trunkline.pipeline.sampling import script_json
 from trunkline.spec.discards import Discard
 from trunkline.spec.filters import ACTIONS, ALLOW_PROPERTIES, DROP, DROP_PROPERTIES, ONLY_SEND, SAMPLE, Filter
 
-from .kit import sdks
+from .kit.oracle import Oracle
 
 CASES = int(os.environ.get("TRUNKLINE_FILTER_CASES", "6000"))
 SEED = int(os.environ.get("TRUNKLINE_FILTER_SEED", "20261122"))
@@ -38,29 +37,9 @@ Ask = Callable[[list[dict[str, Any]]], list[Any]]
 
 @pytest.fixture(scope="module")
 def ask(node_packages: None) -> Iterator[Ask]:
-    process = subprocess.Popen(
-        ["node", "drivers/rules_oracle.cjs"],
-        cwd=sdks.HERE,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdin, stdout = process.stdin, process.stdout
-
-    def put(questions: list[dict[str, Any]]) -> list[Any]:
-        stdin.write(json.dumps(questions) + "\n")
-        stdin.flush()
-        answers: list[Any] = json.loads(stdout.readline())
-        assert len(answers) == len(questions)
-        return answers
-
-    yield put
-    stdin.close()
-    stdout.close()
-    process.wait(timeout=10)
+    oracle = Oracle("rules_oracle.cjs")
+    yield oracle.ask_all
+    oracle.close()
 
 
 def random_filter(random: Random) -> Filter:

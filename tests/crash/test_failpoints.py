@@ -91,6 +91,10 @@ ELSEWHERE = {
     "archive.expire.after_commit": "no file is old enough under load; tests/unit/archive kills there",
     "bulk.spool.before_fsync": "only with bulk batches; test_delivery_engine.py kills there",
     "bulk.spool.after_fsync": "only with bulk batches; test_delivery_engine.py kills there",
+    "schema.commit.between": "once in five seconds; tests/unit/schema kills there",
+    "schema.commit.before": "once in five seconds; tests/unit/schema kills there",
+    "schema.commit.after": "once in five seconds; tests/unit/schema kills there",
+    "schema.tidy.before_commit": "once an hour; tests/unit/schema kills there",
 }
 
 

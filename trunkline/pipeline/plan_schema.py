@@ -82,7 +82,10 @@ def _oversize(schema: Mapping[str, Any]) -> Problem | None:
             open_values += [(inner, (*path, index)) for index, inner in enumerate(value)]
         elif not isinstance(value, str | int | float | bool | None):
             return written(path), f"{type(value).__name__} is no value of JSON", "Put it in quotes"
-    size_bytes = len(msgspec.json.encode(schema))
+    try:
+        size_bytes = len(msgspec.json.encode(schema))
+    except UnicodeEncodeError:
+        return "", "half of a surrogate pair stands alone", "Write the character itself, or remove it"
     if size_bytes > MAX_SCHEMA_BYTES:
         reason = f"{size_bytes} bytes as JSON; {MAX_SCHEMA_BYTES} are the most for one schema"
         return "", reason, "Make it smaller, such as by `definitions` and `$ref`"

@@ -7,7 +7,6 @@ ends. A commit that a power failure takes away takes its cursor away too: the lo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sqlite3
@@ -18,9 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from trunkline.failpoints import failpoint
+from trunkline.files import lock_file
 from trunkline.schema.errors import SchemaFailed, SchemaLocked, SchemaTooNew
 from trunkline.schema.limits import DAY_MS, DAYS_KEPT, HOURS_KEPT_MS
 from trunkline.schema.tally import ViolationKey
+from trunkline.sqlite import transaction
 
 SCHEMA_VERSION: Final = 1
 _TIDY_STEP: Final = 200
@@ -138,6 +139,16 @@ _FOLDS: Final = (
 )
 
 
+def mend_of(error: Exception) -> str:
+    """What to do about what SQLite or the disk says."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return (
+            "It is damaged: stop `trunkline serve`, remove the file and those that its name begins with, and start "
+            "again: it begins anew with what the log still holds"
+        )
+    return "Check the disk and the file's owner"
+
+
 def open_database(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """A connection to a database, or to a new file. Raises SchemaFailed, SchemaTooNew."""
     try:
@@ -150,7 +161,7 @@ def open_database(path: Path, *, read_only: bool) -> sqlite3.Connection:
         )
         (version,) = db.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
-        raise SchemaFailed(f"{path}: cannot open the schema's database: {error}") from error
+        raise SchemaFailed(f"{path}: cannot open the schema's database: {error}. {mend_of(error)}") from error
     if version > SCHEMA_VERSION:
         db.close()
         raise SchemaTooNew(
@@ -298,16 +309,8 @@ class SchemaDatabase:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """All or nothing. Raises SchemaFailed; then the same may be tried again."""
-        with self._errors("write"):
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # the error at hand says more
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                raise
+        with self._errors("write"), transaction(self._db):
+            yield
 
     @contextlib.contextmanager
     def _errors(self, does: str) -> Iterator[None]:
@@ -315,19 +318,12 @@ class SchemaDatabase:
             yield
         except (sqlite3.Error, OSError) as error:
             raise SchemaFailed(
-                f"{self._path}: cannot {does} the schema's database: {error}. Check the disk and the file's owner"
+                f"{self._path}: cannot {does} the schema's database: {error}. {mend_of(error)}"
             ) from error
 
 
 def _lock(path: Path) -> int:
-    """A lock that ends with the process."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_file(path)
     except BlockingIOError:
-        os.close(fd)
         raise SchemaLocked(f"{path}: another process writes this database. It ends with its supervisor; wait") from None
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd

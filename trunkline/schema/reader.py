@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trunkline.schema.database import open_database
+from trunkline.schema.database import mend_of, open_database
 from trunkline.schema.errors import SchemaFailed
 from trunkline.schema.limits import DAY_MS, HOUR_MS
 from trunkline.schema.paths import type_names
@@ -219,7 +219,7 @@ class SchemaReader:
             with contextlib.closing(open_database(self._path, read_only=True)) as db:
                 return db.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise SchemaFailed(f"{self._path}: cannot read the schema's database: {error}") from error
+            raise SchemaFailed(f"{self._path}: cannot read the schema's database: {error}. {mend_of(error)}") from error
 
 
 def _where(since_ms: int | None, **columns: str | None) -> tuple[str, list[Any]]:

@@ -15,7 +15,7 @@ from trunkline.clock import SystemClock
 from trunkline.dedupe import DedupeIndex
 from trunkline.log.base import Record
 from trunkline.log.records import RECORD_VERSION, Envelope, IngestedChunk, LoggedEvent, decode_envelope, encode_envelope
-from trunkline.runtime.source_stage import SourceStage
+from trunkline.runtime.source_stage import FORWARDED_BYTES, SourceStage
 from trunkline.spec.outcomes import ACCEPTED, ENTERED, FILTERED_AT_SOURCE
 from trunkline.spec.plans import Enforcement, Rule, SchemaConfiguration, TrackingPlan
 from trunkline.spec.schema_filters import SchemaFilters
@@ -120,6 +120,26 @@ def test_more_than_one_envelope_holds_is_counted_and_not_lost_silently(stage: So
         ("monitor", ENTERED, ""): 5000,
         ("monitor", ACCEPTED, ""): entered,
         ("monitor", FILTERED_AT_SOURCE, "forwarding_limit"): 5000 - entered,
+    }
+
+
+def test_what_is_forwarded_in_one_envelope_is_bounded_in_bytes(stage: SourceStage) -> None:
+    """A violation repeats the event's app, however large a client makes it."""
+    stage.activate(snapshot_of(ALL_ALLOWED))
+    app = b'{"version":"' + b"9" * 30_000 + b'"}'
+    events = []
+    for number in range(300):
+        event = track(f"m{number}")
+        body = event.body[:-1] + b',"context":{"app":' + app + b"}}"
+        events.append(LoggedEvent(event.message_id, event.type, event.name, body))
+    envelope = build(stage, events)
+    told = [event for event in envelope.survivors if event.source == "monitor"]
+    assert FORWARDED_BYTES - 70_000 < sum(len(event.body) for event in told) <= FORWARDED_BYTES
+    assert counted(envelope) == {
+        ("web", ACCEPTED, ""): 300,
+        ("monitor", ENTERED, ""): 600,
+        ("monitor", ACCEPTED, ""): len(told),
+        ("monitor", FILTERED_AT_SOURCE, "forwarding_limit"): 600 - len(told),
     }
 
 

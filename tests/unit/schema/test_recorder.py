@@ -12,7 +12,9 @@ from tests.support.waiting import wait_until
 from tests.unit.schema.schema_world import World, accepted, blocked
 from trunkline.log.base import ACCEPTED, LogError, NewRecord
 from trunkline.schema import recorder as recorder_module
+from trunkline.schema.errors import SchemaFailed
 from trunkline.schema.metrics import SchemaMetrics
+from trunkline.schema.reader import SchemaReader
 from trunkline.schema.recorder import SchemaRecorder
 from trunkline.testing.memory_log import MemoryReader
 
@@ -105,3 +107,15 @@ def test_old_rows_go_once_an_hour(world: World) -> None:
     world.clock.pass_s(100 * 86_400)
     Run(world).recorder.work()
     assert world.reader.events() == []
+
+
+def test_a_damaged_database_says_how_to_mend_it(world: World) -> None:
+    """Whoever writes it and whoever reads it."""
+    world.database.close()
+    for path in world.path.parent.glob(f"{world.path.name}*"):
+        path.unlink()
+    world.path.write_bytes(b"SQLite format 3\0" + b"x" * 8192)
+    with pytest.raises(SchemaFailed, match=r"damaged: stop `trunkline serve`, remove the file"):
+        Run(world).recorder.work()
+    with pytest.raises(SchemaFailed, match=r"damaged: stop `trunkline serve`, remove the file"):
+        SchemaReader(world.path).events()

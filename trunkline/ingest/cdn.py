@@ -147,7 +147,7 @@ class Cdn:
         except _BadHost:
             await reply.error(400, "bad_request", "The Host header is not a host name with an optional port.")
             return
-        body = self._source_settings.encode(self._snapshot(), source, write_key, protocol, host)
+        body = await self._source_settings.encode(self._snapshot(), source, write_key, protocol, host)
         # A shared cache that mixes up hosts would hand one visitor's Host to all others as the place to send
         # their events to; only an address that we were told may be kept in one.
         scope_of_cache = b"public" if self._public else b"private"

@@ -7,6 +7,7 @@ blocked or kept from a destination.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -29,13 +30,14 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class SourceSettings:
-    """The settings of each source. What depends on the snapshot alone is made once."""
+    """The settings of each source. What depends on the snapshot alone is made once, in a thread: filters by the
+    thousand take most of a second, in which ingest must answer others. For one event loop."""
 
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
-        self._fixed: dict[str, dict[str, Any]] = {}
+        self._fixed: dict[str, asyncio.Task[dict[str, Any]]] = {}
 
-    def encode(self, snapshot: Snapshot, source: Source, write_key: str, protocol: str, host: str) -> bytes:
+    async def encode(self, snapshot: Snapshot, source: Source, write_key: str, protocol: str, host: str) -> bytes:
         """The JSON document. ``host`` may be followed by a path.
 
         Every value is an object where Kotlin's SDK wants one. Telemetry of the SDK itself stays off: its sample rate
@@ -44,9 +46,10 @@ class SourceSettings:
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._fixed = {}
-        fixed = self._fixed.get(source.slug)
-        if fixed is None:
-            fixed = self._fixed[source.slug] = _fixed_parts(snapshot, source)
+        making = self._fixed.get(source.slug)
+        if making is None:
+            making = self._fixed[source.slug] = asyncio.create_task(asyncio.to_thread(_fixed_parts, snapshot, source))
+        fixed = await asyncio.shield(making)  # others may wait for the same when this request ends
         api_host = f"{host}/v1"
         return _encode(
             {

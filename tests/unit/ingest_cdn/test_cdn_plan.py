@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from trunkline.ingest import cdn_settings
 from trunkline.ingest.cdn_settings import SourceSettings
 from trunkline.spec.filters import Filter
 from trunkline.spec.plans import BLOCK, Rule, SchemaConfiguration, TrackingPlan
@@ -41,7 +44,8 @@ def workspace(
 
 
 def settings_of(snapshot: Snapshot) -> dict[str, Any]:
-    body = SourceSettings().encode(snapshot, snapshot.sources["web"], "wk", "https", "events.example.com")
+    source = snapshot.sources["web"]
+    body = asyncio.run(SourceSettings().encode(snapshot, source, "wk", "https", "events.example.com"))
     found: dict[str, Any] = json.loads(body)
     return found
 
@@ -185,9 +189,44 @@ def test_servers_get_no_rules() -> None:
 def test_a_new_snapshot_has_new_settings() -> None:
     settings = SourceSettings()
 
-    def default_of(snapshot: Snapshot) -> Any:
-        body = settings.encode(snapshot, snapshot.sources["web"], "wk", "https", "h")
+    async def default_of(snapshot: Snapshot) -> Any:
+        body = await settings.encode(snapshot, snapshot.sources["web"], "wk", "https", "h")
         return json.loads(body)["plan"]["track"]["__default"]
 
-    assert default_of(workspace()) == OPEN
-    assert default_of(workspace(filters=SchemaFilters(blocked_types=("track",)))) == SHUT
+    async def ask() -> None:
+        assert await default_of(workspace()) == OPEN
+        assert await default_of(workspace(filters=SchemaFilters(blocked_types=("track",)))) == SHUT
+
+    asyncio.run(ask())
+
+
+def test_the_loop_answers_others_while_settings_are_made_and_they_are_made_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[threading.Thread] = []
+    may_end = threading.Event()
+    make = cdn_settings._fixed_parts
+
+    def make_slowly(snapshot: Snapshot, source: Source) -> dict[str, Any]:
+        made.append(threading.current_thread())
+        assert may_end.wait(30)
+        return make(snapshot, source)
+
+    monkeypatch.setattr(cdn_settings, "_fixed_parts", make_slowly)
+    settings, snapshot = SourceSettings(), workspace()
+
+    async def ask() -> None:
+        asked = [
+            asyncio.create_task(settings.encode(snapshot, snapshot.sources["web"], "wk", "https", "h"))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        asked[0].cancel()  # a client that goes away takes nothing from the others
+        await asyncio.sleep(0)
+        may_end.set()
+        bodies = await asyncio.gather(*asked[1:])
+        assert bodies[0] == bodies[1]
+
+    asyncio.run(ask())
+    assert len(made) == 1
+    assert made[0] is not threading.main_thread()

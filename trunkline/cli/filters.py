@@ -17,7 +17,7 @@ from rich.console import Console
 from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.printing import console, paragraph, plain
 from trunkline.cli.rehearsal_view import print_changed, print_cost, print_kinds, print_notes, print_sample
-from trunkline.cli.rehearse import INTERRUPTED, fail, report_of
+from trunkline.cli.rehearse import INTERRUPTED, report_of
 from trunkline.cli.rehearsing import (
     DEFAULT_SINCE,
     LIMIT_HELP,
@@ -27,6 +27,7 @@ from trunkline.cli.rehearsing import (
     make_world,
     run_rehearsal,
 )
+from trunkline.cli.saying import fail
 from trunkline.cli.stores import active_snapshot
 from trunkline.cli.times import TIME_HELP, parse_time
 from trunkline.clock import SystemClock

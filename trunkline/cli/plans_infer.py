@@ -14,6 +14,7 @@ from trunkline.archive.open_store import open_store
 from trunkline.archive.reader import ArchiveReader
 from trunkline.cli.archive_wait import wait_for_archive
 from trunkline.cli.options import DataDirOption, settings_for
+from trunkline.cli.saying import show_looked_at
 from trunkline.cli.stores import open_state, read_workspace
 from trunkline.clock import SystemClock
 from trunkline.observe.lanes import LANES_FILE, LanesError, decode_lanes
@@ -76,10 +77,10 @@ def infer(
         is_whole = _have_archived(settings, clock)
         unreadable = _look_at_all(settings, source, clock.now_ms() - days * DAY_MS, inference)
     except (ArchiveError, StateError) as error:
-        _progress(None)
+        show_looked_at(None)
         print(f"trunkline: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    _progress(None)
+    show_looked_at(None)
     if not inference.events:
         _say_there_is_nothing(settings, source, days, clock, is_whole=is_whole)
         raise typer.Exit(1)
@@ -125,13 +126,8 @@ def _look_at_all(settings: Settings, source: str, since_ms: int, inference: Plan
                 inference.add(event.type, event.name, event.body)
         if inference.events >= said + _PROGRESS_EVERY:
             said = inference.events
-            _progress(said)
+            show_looked_at(said)
     return unreadable
-
-
-def _progress(events: int | None) -> None:
-    if sys.stderr.isatty():
-        print("\r\033[K" if events is None else f"\rLooked at {events:,} events", end="", file=sys.stderr, flush=True)
 
 
 def plan_yaml(slug: str, source: str, rules: Sequence[Rule]) -> str:

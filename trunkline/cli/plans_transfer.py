@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, Literal, NoReturn
+from typing import Annotated, Final, Literal
 
 import typer
 
 from trunkline.cli.in_force import workspace_in_force
 from trunkline.cli.options import DataDirOption
 from trunkline.cli.printing import plain
+from trunkline.cli.saying import fail
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.observe.wording import count_text
 from trunkline.secrets import KEY_BYTES, Secrets
@@ -62,7 +63,7 @@ def export_plan(
     if plan is None:
         guess = nearest(slug, plans)
         mend = f"Did you mean {guess}?" if guess else "See `trunkline plans list` for those that there are."
-        _fail(f"the workspace has no tracking plan {plain(slug)!r}. {mend}")
+        fail(f"the workspace has no tracking plan {plain(slug)!r}. {mend}")
     try:
         content = (format_csv if _format(format, out) == "csv" else format_json)(PlanFile.of(plan))
     except PlanFileError as error:
@@ -74,7 +75,7 @@ def export_plan(
     try:
         out.write_bytes(content)
     except OSError as error:
-        _fail(f"{out} can't be written ({error.strerror}). Name another file with --out.")
+        fail(f"{out} can't be written ({error.strerror}). Name another file with --out.")
     typer.echo(f"{out}: {count_text(len(plan.rules), 'rule')} of the plan {slug}.", err=True)
 
 
@@ -114,7 +115,7 @@ def import_plan(
     slug = slug or read.slug
     if not SLUG.fullmatch(slug):
         reason = f"{plain(slug)!r} is no slug" if slug else "the file does not say what the plan is called"
-        _fail(f"{reason}. Name it with --slug: a-z, 0-9, hyphens and underscores, 64 at most.")
+        fail(f"{reason}. Name it with --slug: a-z, 0-9, hyphens and underscores, 64 at most.")
     plan = TrackingPlan(slug, name or read.name or slug, tuple(dict.fromkeys(source or ())), read.rules)
     if config is None:
         _check_alone(plan)
@@ -156,7 +157,7 @@ def _check_in(config: Path, plan: TrackingPlan) -> TrackingPlan:
     if now is None:
         for problem in loaded.problems:
             typer.echo(str(problem), err=True)
-        _fail(f"{config} has problems of its own: mend these first.", 1)
+        fail(f"{config} has problems of its own: mend these first.", 1)
     known = now.tracking_plans.get(plan.slug)
     if known is not None:
         plan = replace(plan, sources=plan.sources or known.sources, enforce=known.enforce)
@@ -204,7 +205,7 @@ def _content(file: Path) -> bytes:
     try:
         content = read_regular_file(file, MAX_FILE_BYTES)
     except OSError as error:
-        _fail(f"{file} can't be read ({error.strerror}). Check the path and its permissions.")
+        fail(f"{file} can't be read ({error.strerror}). Check the path and its permissions.")
     if content is None:
         reason = f"larger than {MAX_FILE_BYTES // 2**20} MiB"
         raise PlanFileError([FileProblem("", reason, "Take rules out: no plan needs so many")])
@@ -214,13 +215,8 @@ def _content(file: Path) -> bytes:
 def _path_for(file: Path, config: Path | None, named: str | None) -> str:
     """What `file:` says: the path as seen from the workspace's file, if that is known."""
     if named is not None and named != _format(None, file):
-        _fail(f"{file} is too large for the workspace's file, and can't be named there: give it the ending .{named}.")
+        fail(f"{file} is too large for the workspace's file, and can't be named there: give it the ending .{named}.")
     return str(file) if config is None else os.path.relpath(file, config.parent)
-
-
-def _fail(message: str, status: int = 2) -> NoReturn:
-    typer.echo(f"trunkline: {message}", err=True)
-    raise typer.Exit(status)
 
 
 def _say_problems(file: str, problems: Sequence[FileProblem]) -> None:
@@ -237,4 +233,4 @@ def _write_report(path: Path, problems: Sequence[FileProblem]) -> None:
             writer.writerow(_REPORT_COLUMNS)
             writer.writerows((item.row or "", item.place, item.reason, item.mend) for item in problems)
     except OSError as error:
-        _fail(f"{path} can't be written ({error.strerror}). Name another file with --report.")
+        fail(f"{path} can't be written ({error.strerror}). Name another file with --report.")

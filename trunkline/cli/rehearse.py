@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -16,6 +15,7 @@ from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.printing import console, paragraph
 from trunkline.cli.rehearsal_view import print_findings
 from trunkline.cli.rehearsing import DEFAULT_SINCE, LIMIT_HELP, CannotRehearse, Outcome, make_world, run_rehearsal
+from trunkline.cli.saying import fail
 from trunkline.cli.stores import active_snapshot
 from trunkline.cli.times import TIME_HELP, parse_time
 from trunkline.clock import SystemClock
@@ -105,11 +105,6 @@ def _check_known(what: str, slugs: Sequence[str], known: Sequence[str]) -> None:
         if slug not in known:
             names = ", ".join(sorted(set(known))) or "none"
             raise CannotRehearse(f"neither workspace has a {what} {slug!r}. There are: {names}.")
-
-
-def fail(message: str) -> NoReturn:
-    print(f"trunkline: {message}", file=sys.stderr)
-    raise typer.Exit(2)
 
 
 def register(app: typer.Typer) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -15,6 +14,7 @@ from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.printing import console, table
 from trunkline.cli.replay_progress import ENDED, ReplayProgress, read_progress
 from trunkline.cli.replay_start import start
+from trunkline.cli.saying import fail
 from trunkline.cli.stores import open_state
 from trunkline.cli.times import time_text
 from trunkline.observe.wording import duration_text
@@ -89,19 +89,14 @@ def _data(data_dir: DataDirOption) -> DataDir:
     return DataDir(settings_for(data_dir=data_dir).data_dir)
 
 
-def _fail(message: str, status: int = 2) -> NoReturn:
-    print(f"trunkline: {message}", file=sys.stderr)
-    raise typer.Exit(status)
-
-
 def _spec(data: DataDir, replay_id: str) -> ReplaySpec:
     known = replay_ids(data.replays)
     if replay_id not in known:
-        _fail(f"{data.replays} holds no replay {replay_id!r}. See `trunkline replay list` for those that there are.")
+        fail(f"{data.replays} holds no replay {replay_id!r}. See `trunkline replay list` for those that there are.")
     try:
         return read_spec(data.replays, replay_id)
     except ReplayError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _state(data: DataDir) -> State:
@@ -115,11 +110,11 @@ def _want(data: DataDir, replay_id: str, wanted: Wanted, says: str) -> None:
     spec = _spec(data, replay_id)
     status = _progress(data, [spec])[0].status
     if status in ENDED or spec.wanted == "cancel":
-        _fail(f"replay {replay_id} is {status}. Start another with `trunkline replay start`.", 1)
+        fail(f"replay {replay_id} is {status}. Start another with `trunkline replay start`.", 1)
     try:
         write_spec(data.replays, msgspec.structs.replace(spec, wanted=wanted))
     except OSError as error:
-        _fail(f"{data.replays}: {error.strerror}. Run this as the user that `trunkline serve` runs as.")
+        fail(f"{data.replays}: {error.strerror}. Run this as the user that `trunkline serve` runs as.")
     print(f"Replay {replay_id} {says}. A running server follows within a second or two.")
 
 
@@ -128,7 +123,7 @@ def _progress(data: DataDir, specs: Sequence[ReplaySpec]) -> list[ReplayProgress
     try:
         return [read_progress(state, data.replays, spec) for spec in specs]
     except ReplayError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _show(data: DataDir, ids: Sequence[str], as_json: bool, *, one: bool) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -16,6 +16,7 @@ from trunkline.archive.reader import ArchiveReader
 from trunkline.cli.archive_wait import wait_for_archive
 from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.printing import console, paragraph, table
+from trunkline.cli.saying import fail, show_looked_at
 from trunkline.cli.stores import active_snapshot, open_state
 from trunkline.cli.times import TIME_HELP, parse_time, time_text
 from trunkline.clock import Clock, SystemClock
@@ -126,12 +127,7 @@ def start(
             as_json=as_json,
         )
     except (_Failed, ReplayError, ArchiveError, LogError, OSError) as error:
-        _fail(str(error), 1 if isinstance(error, NothingMissed) else 2)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    print(f"trunkline: {message}", file=sys.stderr)
-    raise typer.Exit(status)
+        fail(str(error), 1 if isinstance(error, NothingMissed) else 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +174,9 @@ def _start(settings: Settings, clock: Clock, wish: _Wish, *, yes: bool, as_json:
             selection,
             plan,
             oldest_ms=None if max_age_s is None else now_ms - int(max_age_s * 1000),
-            on_progress=_progress,
+            on_progress=show_looked_at,
         )
-        _progress(None)
+        show_looked_at(None)
         spec = ReplaySpec(
             id=replay_id,
             destination=destination.slug,
@@ -287,11 +283,6 @@ def _warnings(found: Survey, destination: Destination, missing: int, endless: Se
             f"(archive_unreadable). {' '.join(found.troubles)}"
         )
     return warnings
-
-
-def _progress(events: int | None) -> None:
-    if sys.stderr.isatty():
-        print("\r\033[K" if events is None else f"\rLooked at {events:,} events", end="", file=sys.stderr, flush=True)
 
 
 def _print(offer: _Offer, destination: Destination) -> None:

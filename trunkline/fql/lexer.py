@@ -108,6 +108,9 @@ def _mend_of(char: str) -> str:
         return "a sign belongs to a number: `-5`, `-0.5`"
     if char in "\u201c\u201d\u2018\u2019`":
         return "quote strings with \" or '"
+    if char in "&|":
+        word = "and" if char == "&" else "or"
+        return f"to join conditions write `{word}`; in a path write `\\{char}`, and put text in quotes"
     return f"in a path write `\\{char}`, and put text in quotes"
 
 

@@ -145,10 +145,12 @@ class _Parser:
             if self._tokens[self._next + 1].kind == "(":
                 return self._call()
             return self._path()
+        before = self._tokens[self._next - 1] if self._next else None
+        doubled = token.kind == "=" and before is not None and before.kind == "="
         raise self._error(
             f"{token.described()} can't stand here",
             expected="a path, a value, a function or `(`",
-            mend="text stands in quotes, paths and functions stand bare",
+            mend="write one `=`" if doubled else "text stands in quotes, paths and functions stand bare",
         )
 
     def _list(self) -> ListLiteral:

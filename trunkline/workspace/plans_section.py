@@ -16,6 +16,7 @@ from trunkline.workspace.plan_rules import (
     key_of,
     make_rule,
 )
+from trunkline.workspace.problem import shown
 from trunkline.workspace.schema_section import SchemaSection, configuration_keys
 from trunkline.workspace.section_reader import Neighbours, ReadSection, Refuse, SectionReader, plain
 from trunkline.workspace.yaml_tree import At, Broken, Node, locate, step
@@ -25,6 +26,32 @@ _HEADING: Final = ("type", "event", "version")
 _MAX_SLUG_CHARACTERS: Final = 64
 _MAX_SCHEMA_PROBLEMS: Final = 20
 """Reported of one schema; what is wrong there is often wrong in all of it."""
+
+_TOP_OF_EVENTS: Final = frozenset(
+    {
+        "type",
+        "event",
+        "properties",
+        "traits",
+        "context",
+        "integrations",
+        "userId",
+        "anonymousId",
+        "groupId",
+        "previousId",
+        "messageId",
+        "name",
+        "category",
+        "channel",
+        "timestamp",
+        "originalTimestamp",
+        "sentAt",
+        "receivedAt",
+        "version",
+        "writeKey",
+        "projectId",
+    }
+)
 
 RulesOfFile = Callable[[At, str], Sequence[Rule] | None]
 """The rules that a file holds, by the place of its name and the plan's slug; None if they can't be had, which is
@@ -126,7 +153,19 @@ class PlansSection(SectionReader):
             else:
                 node, path = locate(base, problem.inner)
                 self._refuse(At(node, path), problem.reason, problem.mend)
-        return None if problems else make_rule(kind, event, version, schema)
+        if problems:
+            return None
+        self._note_misplaced(keys["schema"], schema)
+        return make_rule(kind, event, version, schema)
+
+    def _note_misplaced(self, at: At, schema: Mapping[str, Any]) -> None:
+        """A schema that means the properties alone blocks every event, or none."""
+        listed, required = schema.get("properties", {}), schema.get("required", [])
+        names = [*listed, *required]
+        if names and _TOP_OF_EVENTS.isdisjoint(names):
+            reason = f"it is for the whole event, and no event has {shown(names[0])} at its top"
+            mend = "Put what properties must hold below properties: {properties: {…}}, traits below {traits: {…}}"
+            self._note(at, reason, mend)
 
     def _schema_of(self, at: At | None) -> tuple[Any, list[RuleProblem]]:
         """The schema and what is wrong with it, read once for all aliases. Raises ValueError for a broken one."""

@@ -95,6 +95,23 @@ def test_a_plan_without_sources_or_rules_is_noted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("schema", "noted"),
+    [
+        ("{properties: {revenue: {type: number}}, required: [revenue]}", True),
+        ("{required: [revenue]}", True),
+        ("{required: [userId, revenue]}", False),
+        ("{properties: {properties: {required: [revenue]}}}", False),
+        ("{type: object}", False),
+    ],
+)
+def test_a_schema_that_means_the_properties_alone_is_noted(schema: str, noted: bool) -> None:
+    snapshot, report = check(with_rules(f"{{type: track, event: E, schema: {schema}}}"))
+    assert snapshot is not None
+    notes = [note.reason for note in report.notes]
+    assert notes == ['it is for the whole event, and no event has "revenue" at its top'] * noted
+
+
+@pytest.mark.parametrize(
     ("line", "path", "reason", "mend"),
     [
         ("rules: {}", "rules", "a list is wanted here", "Write rules: [{type: track, event: Order Completed"),

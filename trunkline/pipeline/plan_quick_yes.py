@@ -11,8 +11,8 @@ from trunkline.spec.plans import Rule
 EVENTS_BEFORE: Final = 20
 """So many events come before a type is made for them: making one takes as long as judging some forty in full."""
 MAX_TYPES = 0
-"""Of one plan at one source: a type takes some 15 KB. None are made for now: a process that made and dropped thousands of
-them has crashed in native code, and it is not known why (decision 0016)."""
+"""Of one plan at one source: a type takes some 15 KB. None are made for now: a process that made and dropped
+thousands of them has crashed in native code, and it is not known why (decision 0016)."""
 
 _VERSION: Final = b"event_version"
 _ESCAPE: Final = b"\\u"

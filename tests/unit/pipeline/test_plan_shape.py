@@ -175,7 +175,7 @@ def fits(schema: JSON, body: bytes, closed_below: str = "") -> bool:
 counted = {"yes": 0, "all": 0}
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data(), schemas, st.sampled_from(["", "properties", "traits"]))
 def _search(data: st.DataObject, schema: JSON, closed_below: str) -> None:
     if compile_shape([(schema, closed_below)]) is None:
@@ -193,10 +193,10 @@ def _search(data: st.DataObject, schema: JSON, closed_below: str) -> None:
 
 def test_a_type_takes_only_what_its_schema_takes() -> None:
     _search()
-    assert counted["yes"] > 100, "hardly an event was taken, so nothing was compared"
+    assert counted["yes"] > 20, "hardly an event was taken, so nothing was compared"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data(), schemas, schemas, st.sampled_from(["", "properties"]))
 def test_a_type_of_two_schemas_takes_only_what_both_take(
     data: st.DataObject, own: JSON, common: JSON, closed_below: str

@@ -22,6 +22,8 @@ from trunkline.spec.transformations import Transformation
 
 JSON = dict[str, Any]
 
+pytestmark = pytest.mark.skip(reason="making types crashes in native code now and then; none are made (decision 0016)")
+
 
 def logged(event: JSON, body: bytes = b"") -> LoggedEvent:
     """As ingest writes it."""

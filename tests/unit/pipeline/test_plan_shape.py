@@ -17,6 +17,8 @@ from trunkline.spec.plans import Rule
 
 JSON = dict[str, Any]
 
+pytestmark = pytest.mark.skip(reason="making types crashes in native code now and then; none are made (decision 0016)")
+
 NAMES = (
     "a",
     "b",

@@ -17,14 +17,13 @@ from trunkline.pipeline.stages import pure_source_stages
 from trunkline.pipeline.tracking_plan import PlanStage, compile_plan
 from trunkline.pipeline.transformations import compile_transformations
 from trunkline.spec.discards import Discard
+from trunkline.spec.event import NAME_FIELDS
 from trunkline.spec.plans import SchemaConfiguration, TrackingPlan
 from trunkline.spec.schema_filters import SchemaFilters
 from trunkline.spec.transformations import Transformation
 from trunkline.spec.violations import Violation
 
 PLAN: Final = "plan"
-NAME_FIELDS: Final[Mapping[str, str]] = {"track": "event", "page": "name", "screen": "name"}
-"""Where each type has the name under which it is counted."""
 
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -91,8 +90,7 @@ class SourceProgram:
         protocols = b""
         violations: tuple[Violation, ...] = ()
         plan = None if forwarded else self._plan
-        # where nothing else may touch the event, ``needs`` has asked the plan already, in vain
-        if plan is not None and not (self._may_touch(event) and plan.passes_at_once(event)):
+        if plan is not None and not plan.passes_at_once(event):
             content = _decode(body)
             verdict = plan.verdict(content, body)
             protocols, violations = verdict.protocols, verdict.violations

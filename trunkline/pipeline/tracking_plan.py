@@ -13,7 +13,6 @@ import msgspec
 
 from trunkline.log.records import LoggedEvent
 from trunkline.pipeline.plan_edits import annotate, remove_paths
-from trunkline.pipeline.plan_quick_yes import QuickYes, TypeStore
 from trunkline.pipeline.plan_schema import check_schema, examine_schema
 from trunkline.pipeline.plan_violations import MAX_VIOLATIONS, Explainer, Finding
 from trunkline.pipeline.planned_names import Path, PlannedNames, compile_names
@@ -59,7 +58,7 @@ class CompiledRule:
     """One rule. Its schema is compiled when the first event needs it, so that a plan of many rules is activated at
     once."""
 
-    __slots__ = ("_explainer", "_is_valid", "key", "names", "refusal", "rule")
+    __slots__ = ("_explainer", "_is_valid", "_key", "names", "refusal", "rule")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -67,8 +66,7 @@ class CompiledRule:
         """None if everything is planned."""
         self.refusal = ""
         """Why the rule can't be used; empty if it can."""
-        self.key = TRAITS if rule.type in (IDENTIFY, GROUP) else PROPERTIES
-        """Where the names are that may be unplanned."""
+        self._key = TRAITS if rule.type in (IDENTIFY, GROUP) else PROPERTIES
         self._explainer: Explainer | None = None
         self._is_valid: Predicate = self._compile
 
@@ -81,15 +79,10 @@ class CompiledRule:
             self._is_valid = _refuses
             return False
         document = SchemaDocument(self.rule.schema)
-        self.names = compile_names(document, self.key)
+        self.names = compile_names(document, self._key)
         self._explainer = Explainer(document)
         self._is_valid = is_valid
         return is_valid(event)
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it was asked about an event, and could say something."""
-        return self._explainer is not None
 
     def accepts(self, event: Mapping[str, Any]) -> bool:
         """Whether nothing is wrong, if it can be said quickly."""
@@ -100,12 +93,12 @@ class CompiledRule:
 
     def plans(self, event: Mapping[str, Any]) -> bool:
         """Whether all names of the event's properties or traits are planned. Asked after ``accepts``."""
-        return self.names is None or self.names.has_all(event.get(self.key))
+        return self.names is None or self.names.has_all(event.get(self._key))
 
     def unplanned(self, event: Mapping[str, Any]) -> list[Path]:
         if self.names is None:
             return []
-        return [*self.names.unplanned(event.get(self.key), (self.key,))]
+        return [*self.names.unplanned(event.get(self._key), (self._key,))]
 
     def findings(self, event: Mapping[str, Any]) -> list[Finding]:
         """What is wrong. Nothing for a rule that can't be used."""
@@ -121,13 +114,12 @@ def _refuses(_: Any) -> bool:
 class _Versions:
     """The rules of one name, by version."""
 
-    __slots__ = ("_by_number", "oldest", "only")
+    __slots__ = ("_by_number", "_oldest", "only")
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._by_number = {rule.version: CompiledRule(rule) for rule in sorted(rules, key=lambda rule: -rule.version)}
-        self.oldest = self._by_number[min(self._by_number)]
-        """The one for events that ask for no version."""
-        self.only = self.oldest if len(self._by_number) == 1 else None
+        self._oldest = self._by_number[min(self._by_number)]
+        self.only = self._oldest if len(self._by_number) == 1 else None
         """The rule, if there is one version."""
 
     def choose(self, event: Mapping[str, Any]) -> CompiledRule:
@@ -138,23 +130,14 @@ class _Versions:
         if isinstance(version, float) and version.is_integer():
             version = int(version)
         if isinstance(version, bool) or not isinstance(version, int):
-            return self.oldest
-        return self._by_number.get(version, self.oldest)
+            return self._oldest
+        return self._by_number.get(version, self._oldest)
 
 
 class _Desk:
     """How calls of one type are judged."""
 
-    __slots__ = (
-        "_default",
-        "_name_field",
-        "_named",
-        "checks_names",
-        "enforcement",
-        "is_complete",
-        "quick",
-        "quick_default",
-    )
+    __slots__ = ("_default", "_name_field", "_named", "checks_names", "enforcement", "is_complete")
 
     def __init__(
         self, enforcement: Enforcement, name_field: str, named: Mapping[str, _Versions], default: _Versions | None
@@ -166,27 +149,10 @@ class _Desk:
         self._default = default
         self.is_complete = False
         """Whether an event without a rule is unplanned."""
-        self.quick: dict[str, QuickYes] = {}
-        """Who may know that an event fits, by the name under which it is counted."""
-        self.quick_default: QuickYes | None = None
-        """For other names. None: nobody."""
 
-    def prepare(self, common: _Versions | None, store: TypeStore, *, blocks_unplanned: bool) -> None:
-        """Fill ``quick`` and ``quick_default``."""
-        self.quick = {name: self._quick_yes(versions, common, store) for name, versions in self._named.items() if name}
-        if self._named.get("", self._default) is not self._default:
-            return  # a name that is empty and none at all are told apart by the event's JSON only
-        if self._default is not None or not (self.is_complete and blocks_unplanned):
-            self.quick_default = self._quick_yes(self._default, common, store)
-
-    def _quick_yes(self, own: _Versions | None, common: _Versions | None, store: TypeStore) -> QuickYes:
-        rules = []
-        if own is not None:
-            rules.append((own.oldest, own.oldest.key if self.checks_names else ""))
-        if common is not None:
-            rules.append((common.oldest, ""))
-        has_versions = any(versions.only is None for versions in (own, common) if versions is not None)
-        return QuickYes(rules, store, has_versions=has_versions)
+    def has_rule_for(self, name: str) -> bool:
+        """``name`` as an event is counted under; wrong only by saying yes."""
+        return self._default is not None or name in self._named
 
     def rule_of(self, event: Mapping[str, Any]) -> CompiledRule | None:
         name = event.get(self._name_field) if self._named else None
@@ -233,15 +199,13 @@ class PlanStage:
         common = named.pop(COMMON, {}).get("")
         self._common = common
         self._desks = _desks(configuration, named)
-        store = TypeStore()
-        for desk in self._desks.values():
-            desk.prepare(common, store, blocks_unplanned=self._blocks_unplanned)
 
     def passes_at_once(self, event: LoggedEvent) -> bool:
-        """True: ``verdict`` would let the event pass as it is. False: ask it. Nothing is decoded for the answer."""
+        """True: no rule is for the event, and it passes as it is. False: ask ``verdict``. Nothing is decoded."""
         desk = self._desks.get(event.type) or self._desks[""]
-        quick_yes = desk.quick.get(event.name, desk.quick_default)
-        return quick_yes is not None and quick_yes.fits(event.body)
+        if self._common is not None or (desk.is_complete and self._blocks_unplanned):
+            return False
+        return not desk.has_rule_for(event.name)
 
     def verdict(self, event: Mapping[str, Any], body: bytes) -> PlanVerdict:
         """What the plan says to an event; ``event`` is ``body`` decoded, neither is changed.

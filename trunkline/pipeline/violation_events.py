@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.spec.event import NAME_FIELDS
 from trunkline.spec.plans import TrackingPlan
 from trunkline.spec.violations import Violation
 
@@ -19,7 +20,6 @@ ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 LIBRARY: Final = {"name": "analytics-node", "version": "2.1.0"}
 """What Segment sends these events with; consumers look for it."""
 
-_NAME_FIELDS: Final[Mapping[str, str]] = {"track": "event", "page": "name", "screen": "name"}
 _ID_BYTES: Final = 16
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -52,7 +52,7 @@ def violation_event(
         "properties": {
             "appVersion": _text(version),
             "eventMessageID": _text(event.get("messageId")),
-            "eventName": _text(event.get(_NAME_FIELDS.get(kind, ""))),
+            "eventName": _text(event.get(NAME_FIELDS.get(kind, ""))),
             "eventSentAt": _text(event.get("sentAt")) or ZERO_TIME,
             "eventTimestamp": _text(event.get("timestamp")) or ZERO_TIME,
             "eventType": kind,

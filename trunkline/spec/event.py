@@ -8,6 +8,7 @@ exact in itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,8 @@ from trunkline.spec.strict_json import InvalidJson, explain, load_unique
 Text = str | None | UnsetType
 
 TYPES: Final = frozenset({"track", "identify", "page", "screen", "group", "alias"})
+NAME_FIELDS: Final[Mapping[str, str]] = {"track": "event", "page": "name", "screen": "name"}
+"""Where each type has the name under which it is counted."""
 
 
 class Event(msgspec.Struct, omit_defaults=True, gc=False):
@@ -188,4 +191,4 @@ def _value(raw: Raw) -> Any:
         raise explain(error) from None
 
 
-__all__ = ["TYPES", "Decoded", "Event", "InvalidJson", "Text", "decode_event", "encode_event"]
+__all__ = ["NAME_FIELDS", "TYPES", "Decoded", "Event", "InvalidJson", "Text", "decode_event", "encode_event"]

@@ -143,7 +143,7 @@ def test_events_go_to_s3(make_server: MakeServer, tmp_path: Path, monkeypatch: p
 
 
 def test_without_the_setting_there_is_no_archive(make_server: MakeServer) -> None:
-    server = make_server(CONFIG, settings={"archive": "false"})
+    server = make_server(CONFIG, settings={"archive": "false", "schema": "false"})
     server.start()
     server.send("wk_web", track("a"))
     assert server.children("archive") == []

@@ -7,9 +7,8 @@ import time
 from typing import Final
 
 from trunkline.archive.index import committed_cursor
-from trunkline.runtime.layout import DataDir
+from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.runtime.wake import Waker
-from trunkline.runtime.worker import PARTITION
 
 _TIMEOUT_S: Final = 30.0
 _ASK_EVERY_S: Final = 2.0

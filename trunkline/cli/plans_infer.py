@@ -19,8 +19,7 @@ from trunkline.cli.stores import open_state, read_workspace
 from trunkline.clock import SystemClock
 from trunkline.observe.lanes import LANES_FILE, LanesError, decode_lanes
 from trunkline.observe.wording import count_text
-from trunkline.runtime.layout import DataDir
-from trunkline.runtime.worker import PARTITION
+from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.schema.inference import PlanInference
 from trunkline.schema.limits import DAY_MS
 from trunkline.settings import Settings

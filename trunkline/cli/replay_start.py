@@ -28,8 +28,7 @@ from trunkline.replay.gaps import missed
 from trunkline.replay.model import PlaceRange, ReplaySpec, new_id, plan_path, read_spec, replay_ids, write_spec
 from trunkline.replay.plan import PlanWriter
 from trunkline.replay.survey import Selection, Survey, survey
-from trunkline.runtime.layout import DataDir
-from trunkline.runtime.worker import PARTITION
+from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.settings import Settings
 from trunkline.state.base import State, place_of, position_of
 from trunkline.workspace.model import Destination, Snapshot

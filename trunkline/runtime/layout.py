@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+PARTITION: Final = "0"
+"""The accepted partition of the embedded engine: one worker owns it."""
 
 
 @dataclass(frozen=True, slots=True)

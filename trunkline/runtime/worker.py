@@ -39,7 +39,7 @@ from trunkline.runtime.housekeeping import (
     sweep_bulk,
     warn_of_pins,
 )
-from trunkline.runtime.layout import DataDir
+from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.runtime.replays import Replays
 from trunkline.runtime.source_stage import SHARED_GROUP, RangeReader, SourceStage
 from trunkline.runtime.state_writer import StateWriter
@@ -48,9 +48,6 @@ from trunkline.settings import Settings
 from trunkline.state.base import Changes, RecordCounts, RecordKey, SourceKey, StateStore, position_of
 from trunkline.workspace.errors import WorkspaceError
 from trunkline.workspace.model import Destination, Snapshot
-
-PARTITION: Final = "0"
-"""The accepted partition of the embedded engine: one worker owns it."""
 
 IDLE_WAIT_S: Final = 1.0
 APPEND_RETRY_S: Final = 1.0

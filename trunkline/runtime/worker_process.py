@@ -17,11 +17,11 @@ from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.metrics import Publisher, WorkerMetrics
 from trunkline.runtime.interpreter import tune_interpreter
 from trunkline.runtime.lanes_status import LanesWriter
-from trunkline.runtime.layout import DataDir
+from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.runtime.lifecycle import ChildArguments, Signals
 from trunkline.runtime.ownership import patiently
 from trunkline.runtime.wake import Waiter
-from trunkline.runtime.worker import PARTITION, Parts, Worker
+from trunkline.runtime.worker import Parts, Worker
 from trunkline.secrets import Secrets
 from trunkline.settings import Settings
 from trunkline.state.sqlite import SqliteStateStore

@@ -19,8 +19,7 @@ from trunkline.clock import SystemClock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.log.records import AcceptedEvent
 from trunkline.observe.lanes import LANES_FILE, LanesStatus
-from trunkline.runtime.layout import DataDir
-from trunkline.runtime.worker import PARTITION
+from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.secrets import KEY_BYTES, Secrets
 from trunkline.spec.timestamps import format_timestamp
 from trunkline.workspace.loader import load

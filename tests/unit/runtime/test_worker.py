@@ -20,9 +20,9 @@ from trunkline.log.embedded import EmbeddedLog
 from trunkline.log.records import RECORD_VERSION, IngestedChunk, LoggedEvent, Rejection, encode_chunk
 from trunkline.observe.books import Books, check_books
 from trunkline.runtime import state_writer, worker
-from trunkline.runtime.layout import DataDir
+from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.runtime.wake import Waiter
-from trunkline.runtime.worker import PARTITION, Parts, Worker
+from trunkline.runtime.worker import Parts, Worker
 from trunkline.settings import Settings
 from trunkline.state.base import Changes
 from trunkline.testing.memory_log import MemoryAppender, MemoryLog, MemoryReader

@@ -17,7 +17,7 @@ from trunkline.delivery.dispatch import Dispatcher
 from trunkline.log.base import ACCEPTED, INGESTED
 from trunkline.observe.books import DestinationBooks
 from trunkline.runtime import worker as worker_module
-from trunkline.runtime.worker import PARTITION
+from trunkline.runtime.layout import PARTITION
 from trunkline.workspace.errors import ConfigStoreError
 from trunkline.workspace.model import Snapshot
 

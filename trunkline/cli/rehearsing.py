@@ -74,7 +74,6 @@ def run_rehearsal(settings: Settings, clock: Clock, rehearsal: Rehearsal, wanted
         raise CannotRehearse(
             f"no event was ever taken into {data.root}. Name the directory that `trunkline serve` uses with --data-dir."
         )
-    _quieten()
     log = EmbeddedLog(data.log, clock)
     accepted, blocked = None, None
     if data.archive_index.exists():
@@ -85,7 +84,7 @@ def run_rehearsal(settings: Settings, clock: Clock, rehearsal: Rehearsal, wanted
         accepted, blocked = AcceptedArchive(data.archive_index, store), BlockedArchive(data.archive_index, store)
     traffic = Traffic(log, wanted, accepted=accepted, blocked=blocked)
     outcome = Outcome(rehearsal, traffic.coverage)
-    with _interruptible() as interrupted, _shown_progress(traffic.coverage) as show:
+    with _logging_aside(), _interruptible() as interrupted, _shown_progress(traffic.coverage) as show:
         try:
             for batch in traffic.batches():
                 rehearsal.take(batch)
@@ -100,12 +99,18 @@ def run_rehearsal(settings: Settings, clock: Clock, rehearsal: Rehearsal, wanted
     return outcome
 
 
-def _quieten() -> None:
-    """What the stages log goes where it does not mix with the result."""
+@contextlib.contextmanager
+def _logging_aside() -> Iterator[None]:
+    """What the stages log meanwhile goes where it does not mix with the result."""
+    before = structlog.get_config()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ _MEMBER: Final = (
 )
 
 
-class MemberReader(Generic[Event]):
+class MemberReader(ABC, Generic[Event]):
     """Files of one kind in one data directory's archive."""
 
     def __init__(self, index_path: Path, store: ObjectStore, kind: Kind, retention_setting: str) -> None:
@@ -89,9 +90,9 @@ class MemberReader(Generic[Event]):
         self._files, self._members, self._blooms = [f"{kind.tables}{name}" for name in ("files", "members", "blooms")]
         self._since_schema = kind.since_schema
 
+    @abstractmethod
     def _event(self, member: Member, line: int, place: int, content: bytes) -> Event:
         """What a line holds. Raises ValueError, of which msgspec's errors are, for what was not archived so."""
-        raise NotImplementedError
 
     def files(
         self, *, sources: Sequence[str] | None = None, since_ms: int | None = None, until_ms: int | None = None

@@ -15,8 +15,8 @@ SERVER: Final = "server"
 SOURCE_KINDS: Final = frozenset({BROWSER, MOBILE, SERVER})
 """Segment's platforms, as far as they are sources of events."""
 
-_BROWSER_TYPES: Final = frozenset({"javascript", "website", "amp"})
-_MOBILE_TYPES: Final = frozenset(
+PAGE_TYPES: Final = frozenset({"javascript", "website", "amp"})
+APP_TYPES: Final = frozenset(
     {
         "ios",
         "apple",
@@ -35,6 +35,6 @@ _MOBILE_TYPES: Final = frozenset(
 
 def source_kind(source_type: str) -> str:
     """The kind of a source of this type. All that is neither a page nor an app counts as a server."""
-    if source_type in _BROWSER_TYPES:
+    if source_type in PAGE_TYPES:
         return BROWSER
-    return MOBILE if source_type in _MOBILE_TYPES else SERVER
+    return MOBILE if source_type in APP_TYPES else SERVER

@@ -8,6 +8,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
+from trunkline.spec.capabilities import APP_TYPES, PAGE_TYPES
 from trunkline.spec.filters import Filter
 from trunkline.spec.plans import SchemaConfiguration, TrackingPlan
 from trunkline.spec.schema_filters import SchemaFilters
@@ -16,25 +17,7 @@ from trunkline.spec.transformations import Transformation
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-CLIENT_SIDE_TYPES = frozenset(
-    {
-        "javascript",
-        "website",
-        "ios",
-        "apple",
-        "swift",
-        "android",
-        "kotlin",
-        "kotlin-android",
-        "react-native",
-        "flutter",
-        "unity",
-        "xamarin",
-        "amp",
-        "pixel",
-        "roku",
-    }
-)
+CLIENT_SIDE_TYPES = PAGE_TYPES | APP_TYPES | {"pixel"}
 """Types of sources whose events come from a user's own device: only these get the caller's address and user
 agent filled in (``spec/event_path.md`` §1.7)."""
 

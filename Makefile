@@ -45,7 +45,7 @@ types: install-dev
 # Unit tests share nothing but the machine, so they run side by side. The others start servers and mostly wait for them:
 # two lines of them at once, no more, and no group of them in both, for each prepares its clients once.
 test: lint types
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -n 2 --dist loadfile tests/unit
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PYTEST_ARGS) -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests/unit
 	$(MAKE) -j2 --output-sync=target --no-print-directory test-acceptance test-clients
 
 test-acceptance: install-dev

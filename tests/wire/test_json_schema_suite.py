@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from tests.support.expected import missing
+from trunkline.pipeline.plan_rules import CompiledRule
 from trunkline.pipeline.plan_schema import check_schema
-from trunkline.pipeline.tracking_plan import CompiledRule
+from trunkline.pipeline.schema_document import SchemaDocument
+from trunkline.pipeline.schema_functions import generate_check
 from trunkline.spec.plans import Rule
 
 PACKAGE = "jsonschema==4.26.0"
@@ -26,6 +28,7 @@ SHA256 = "0c26707e2efad8aa1bfc5b7ce170f3fccc2e4918ff85989ba9ffa9facb2be326"
 FOLDER = "/json/tests/draft7/"
 DOWNLOAD_TIMEOUT_S = 150
 LEAST_CASES = 1400
+LEAST_FUNCTIONS = 5
 
 NOTHING_IS_FETCHED = {
     "definitions: validate definition against metaschema",
@@ -89,7 +92,7 @@ def suite(request: pytest.FixtureRequest) -> dict[str, list[dict[str, Any]]]:
 def test_official_suite_of_draft_7(suite: dict[str, list[dict[str, Any]]]) -> None:
     refused = set()
     different: dict[str, int] = {}
-    count = 0
+    count = functions = 0
     for file, groups in suite.items():
         for group in groups:
             name = f"{file}: {group['description']}"
@@ -99,10 +102,17 @@ def test_official_suite_of_draft_7(suite: dict[str, list[dict[str, Any]]]) -> No
             if check_schema(whole):
                 refused.add(name)
                 continue
-            rule = CompiledRule(Rule("common", whole))
+            rule = CompiledRule(Rule("common", whole), checks_names=False)
+            generated = generate_check(SchemaDocument(whole), {}, of_head=False)
             wrong = sum((not rule.findings(case["data"])) is not case["valid"] for case in group["tests"])
             if wrong:
                 different[name] = wrong
+            if generated is not None:
+                functions += 1
+                for case in group["tests"]:
+                    if isinstance(case["data"], dict):
+                        assert case["valid"] or not generated(case["data"]), name
     assert refused == NOTHING_IS_FETCHED
     assert different == AS_SEGMENTS_VALIDATOR
     assert count > LEAST_CASES
+    assert functions > LEAST_FUNCTIONS

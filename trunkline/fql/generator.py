@@ -35,7 +35,8 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, Final, TypeAlias
 
-from trunkline.fql import functions, syntax
+from trunkline import syntax
+from trunkline.fql import functions
 from trunkline.fql.closures import BOOLEAN_FUNCTIONS, Closures
 from trunkline.fql.dialects import MISSING, Conditions
 from trunkline.fql.glob import compile_glob, literal_chunks

@@ -15,44 +15,44 @@ _IN_PLACE_ONE: Final = ("if", "then", "else")
 class PlannedNames:
     """What one object or list in an event may have. Where a schema names no properties, all names are planned."""
 
-    __slots__ = ("_inner", "_items", "_names", "_patterns")
+    __slots__ = ("inner", "items", "names", "patterns")
 
     def __init__(self) -> None:
-        self._names: frozenset[str] | None = None
-        self._patterns: tuple[Callable[[Any], bool], ...] = ()
-        self._inner: tuple[tuple[str, PlannedNames], ...] = ()
-        self._items: PlannedNames | None = None
+        self.names: frozenset[str] | None = None
+        self.patterns: tuple[Callable[[Any], bool], ...] = ()
+        self.inner: tuple[tuple[str, PlannedNames], ...] = ()
+        self.items: PlannedNames | None = None
 
     def has_all(self, value: Any) -> bool:
         """Whether there is no name in the value that is not planned."""
         if isinstance(value, dict):
-            if self._names is not None and not value.keys() <= self._names and any(self._strangers(value)):
+            if self.names is not None and not value.keys() <= self.names and any(self._strangers(value)):
                 return False
-            for name, inner in self._inner:
+            for name, inner in self.inner:
                 if name in value and not inner.has_all(value[name]):
                     return False
-        elif self._items is not None and isinstance(value, list):
+        elif self.items is not None and isinstance(value, list):
             for item in value:
-                if not self._items.has_all(item):
+                if not self.items.has_all(item):
                     return False
         return True
 
     def unplanned(self, value: Any, path: Path = ()) -> Iterator[Path]:
         """The paths of what is not planned."""
         if isinstance(value, dict):
-            if self._names is not None:
+            if self.names is not None:
                 yield from ((*path, name) for name in self._strangers(value))
-            for name, inner in self._inner:
+            for name, inner in self.inner:
                 if name in value:
                     yield from inner.unplanned(value[name], (*path, name))
-        elif self._items is not None and isinstance(value, list):
+        elif self.items is not None and isinstance(value, list):
             for index, item in enumerate(value):
-                yield from self._items.unplanned(item, (*path, index))
+                yield from self.items.unplanned(item, (*path, index))
 
     def _strangers(self, value: Mapping[str, Any]) -> Iterator[str]:
-        names = self._names or frozenset()
+        names = self.names or frozenset()
         for name in value:
-            if name not in names and not any(matches(name) for matches in self._patterns):
+            if name not in names and not any(matches(name) for matches in self.patterns):
                 yield name
 
 
@@ -60,7 +60,7 @@ def compile_names(document: SchemaDocument, key: str) -> PlannedNames | None:
     """The names below ``key`` (``properties`` or ``traits``) of an event; None if the schema leaves them all open."""
     builder = _Builder(document)
     top = builder.node([document.root])
-    return next((inner for name, inner in top._inner if name == key), None)
+    return next((inner for name, inner in top.inner if name == key), None)
 
 
 class _Builder:
@@ -81,17 +81,17 @@ class _Builder:
         for schema in together.values():
             properties = schema.get("properties")
             if isinstance(properties, Mapping):
-                node._names = node._names or frozenset()
+                node.names = node.names or frozenset()
                 for name, inner in properties.items():
                     named.setdefault(name, []).append(inner)
             patterns += schema.get("patternProperties", ())
             inside = schema.get("items")
             items += inside if isinstance(inside, list) else [inside] if inside is not None else []
-        if node._names is not None or patterns:
-            node._names = frozenset(named)
-        node._patterns = tuple(compile_pattern(pattern) for pattern in dict.fromkeys(patterns))
-        node._inner = tuple((name, self.node(inner)) for name, inner in named.items() if self._says(inner))
-        node._items = self.node(items) if self._says(items) else None
+        if node.names is not None or patterns:
+            node.names = frozenset(named)
+        node.patterns = tuple(compile_pattern(pattern) for pattern in dict.fromkeys(patterns))
+        node.inner = tuple((name, self.node(inner)) for name, inner in named.items() if self._says(inner))
+        node.items = self.node(items) if self._says(items) else None
         return node
 
     def _says(self, schemas: list[Any]) -> bool:

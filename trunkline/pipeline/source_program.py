@@ -16,6 +16,7 @@ from trunkline.pipeline.schema_filters import compile_schema_filters
 from trunkline.pipeline.stages import pure_source_stages
 from trunkline.pipeline.tracking_plan import PlanStage, compile_plan
 from trunkline.pipeline.transformations import compile_transformations
+from trunkline.spec.app_version import app_version_of
 from trunkline.spec.discards import Discard
 from trunkline.spec.event import NAME_FIELDS
 from trunkline.spec.plans import SchemaConfiguration, TrackingPlan
@@ -69,11 +70,11 @@ class SourceProgram:
         self.is_empty = plan is None and not self._others
         """Whether every event passes as it is."""
 
-    def needs(self, event: LoggedEvent) -> bool:
-        """Whether it may do something about the event; if not, the event passes as it is."""
+    def passes(self, event: LoggedEvent) -> str | None:
+        """The event's app version, if it is quickly said that the event passes as it is. None: :meth:`run` says."""
         if self._others and self._may_touch(event):
-            return True
-        return self._plan is not None and not self._plan.passes_at_once(event)
+            return None
+        return app_version_of(event.body) if self._plan is None else self._plan.clears(event)
 
     def _may_touch(self, event: LoggedEvent) -> bool:
         for _, stage in self._others:  # noqa: SIM110 - this is asked for every event, and a loop takes half the time

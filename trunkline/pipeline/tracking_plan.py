@@ -7,17 +7,18 @@ of the rest breaks the common rule. Each is allowed, blocked or taken out as the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from trunkline.log.records import LoggedEvent
 from trunkline.pipeline.plan_edits import annotate, remove_paths
-from trunkline.pipeline.plan_schema import check_schema, examine_schema
-from trunkline.pipeline.plan_violations import MAX_VIOLATIONS, Explainer, Finding
-from trunkline.pipeline.planned_names import Path, PlannedNames, compile_names
-from trunkline.pipeline.schema_document import SchemaDocument
-from trunkline.pipeline.schema_engine import Predicate
+from trunkline.pipeline.plan_rules import PROPERTIES, TRAITS, CompiledRule, Versions
+from trunkline.pipeline.plan_schema import check_schema
+from trunkline.pipeline.plan_violations import MAX_VIOLATIONS, Finding
+from trunkline.pipeline.planned_names import Path
+from trunkline.pipeline.schema_functions import Check, EventHead, app_version_of_head
+from trunkline.spec.app_version import app_version_of
 from trunkline.spec.discards import (
     COMMON_SCHEMA_VIOLATION,
     INVALID_PLAN,
@@ -47,117 +48,41 @@ from trunkline.spec.violations import PlanVerdict, Violation
 
 __all__ = ["PlanStage", "check_schema", "compile_plan"]
 
-PROPERTIES: Final = "properties"
-TRAITS: Final = "traits"
-
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_head: Final = msgspec.json.Decoder(EventHead).decode
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class CompiledRule:
-    """One rule. Its schema is compiled when the first event needs it, so that a plan of many rules is activated at
-    once."""
-
-    __slots__ = ("_explainer", "_is_valid", "_key", "names", "refusal", "rule")
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-        self.names: PlannedNames | None = None
-        """None if everything is planned."""
-        self.refusal = ""
-        """Why the rule can't be used; empty if it can."""
-        self._key = TRAITS if rule.type in (IDENTIFY, GROUP) else PROPERTIES
-        self._explainer: Explainer | None = None
-        self._is_valid: Predicate = self._compile
-
-    def _compile(self, event: Any) -> bool:
-        problems, is_valid = examine_schema(self.rule.schema)
-        if is_valid is None:
-            path, reason, _ = problems[0]
-            name = f" {self.rule.event!r}" if self.rule.event else ""
-            self.refusal = f"rule {self.rule.type}{name}: {path or 'schema'}: {reason}"
-            self._is_valid = _refuses
-            return False
-        document = SchemaDocument(self.rule.schema)
-        self.names = compile_names(document, self._key)
-        self._explainer = Explainer(document)
-        self._is_valid = is_valid
-        return is_valid(event)
-
-    def accepts(self, event: Mapping[str, Any]) -> bool:
-        """Whether nothing is wrong, if it can be said quickly."""
-        try:
-            return self._is_valid(event)
-        except ValueError:
-            return False
-
-    def plans(self, event: Mapping[str, Any]) -> bool:
-        """Whether all names of the event's properties or traits are planned. Asked after ``accepts``."""
-        return self.names is None or self.names.has_all(event.get(self._key))
-
-    def unplanned(self, event: Mapping[str, Any]) -> list[Path]:
-        if self.names is None:
-            return []
-        return [*self.names.unplanned(event.get(self._key), (self._key,))]
-
-    def findings(self, event: Mapping[str, Any]) -> list[Finding]:
-        """What is wrong. Nothing for a rule that can't be used."""
-        if self.accepts(event) or self._explainer is None:
-            return []
-        return self._explainer.explain(event)
-
-
-def _refuses(_: Any) -> bool:
-    return False
-
-
-class _Versions:
-    """The rules of one name, by version."""
-
-    __slots__ = ("_by_number", "_oldest", "only")
-
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._by_number = {rule.version: CompiledRule(rule) for rule in sorted(rules, key=lambda rule: -rule.version)}
-        self._oldest = self._by_number[min(self._by_number)]
-        self.only = self._oldest if len(self._by_number) == 1 else None
-        """The rule, if there is one version."""
-
-    def choose(self, event: Mapping[str, Any]) -> CompiledRule:
-        """The version that the event asks for; the oldest for one that does not say, or asks for none there is."""
-        context = event.get("context")
-        protocols = context.get("protocols") if isinstance(context, Mapping) else None
-        version = protocols.get("event_version") if isinstance(protocols, Mapping) else None
-        if isinstance(version, float) and version.is_integer():
-            version = int(version)
-        if isinstance(version, bool) or not isinstance(version, int):
-            return self._oldest
-        return self._by_number.get(version, self._oldest)
 
 
 class _Desk:
     """How calls of one type are judged."""
 
-    __slots__ = ("_default", "_name_field", "_named", "checks_names", "enforcement", "is_complete")
+    __slots__ = ("_default", "_named", "enforcement", "is_complete", "name_field")
 
     def __init__(
-        self, enforcement: Enforcement, name_field: str, named: Mapping[str, _Versions], default: _Versions | None
+        self, enforcement: Enforcement, name_field: str, named: Mapping[str, Versions], default: Versions | None
     ) -> None:
         self.enforcement = enforcement
-        self.checks_names = enforcement.unplanned_properties == OMIT
-        self._name_field = name_field
+        self.name_field = name_field
+        """Where events have the name that rules are for; empty if there is one rule for all."""
         self._named = named
         self._default = default
         self.is_complete = False
         """Whether an event without a rule is unplanned."""
 
-    def has_rule_for(self, name: str) -> bool:
-        """``name`` as an event is counted under; wrong only by saying yes."""
-        return self._default is not None or name in self._named
+    def versions_of(self, name: Any) -> Versions | None:
+        """The rules for an event of this name."""
+        return self._named.get(name, self._default) if isinstance(name, str) else self._default
+
+    def knows(self, name: str) -> bool:
+        return name in self._named
 
     def rule_of(self, event: Mapping[str, Any]) -> CompiledRule | None:
-        name = event.get(self._name_field) if self._named else None
-        versions = self._named.get(name, self._default) if isinstance(name, str) else self._default
+        versions = self.versions_of(event.get(self.name_field) if self.name_field else None)
         return None if versions is None else versions.only or versions.choose(event)
+
+
+_Ready: TypeAlias = tuple[Check | None, Check | None, _Desk, Versions | None]
+"""What of an event's head tells that it is fine: by its own rule, by the common one; and how the rule was found."""
 
 
 class _Case:
@@ -193,19 +118,61 @@ class PlanStage:
         for rule in plan.rules:
             by_type.setdefault(rule.type, {}).setdefault(rule.event, []).append(rule)
         named = {
-            kind: {name: _Versions(rules) for name, rules in rules_by_name.items()}
-            for kind, rules_by_name in by_type.items()
+            kind: {
+                name: Versions(rules, checks_names=_checks_names(configuration, kind)) for name, rules in found.items()
+            }
+            for kind, found in by_type.items()
         }
         common = named.pop(COMMON, {}).get("")
         self._common = common
         self._desks = _desks(configuration, named)
+        self._ready: dict[tuple[str, str], _Ready] = {}
+        """By type and name, for names that there are rules for."""
 
     def passes_at_once(self, event: LoggedEvent) -> bool:
         """True: no rule is for the event, and it passes as it is. False: ask ``verdict``. Nothing is decoded."""
         desk = self._desks.get(event.type) or self._desks[""]
         if self._common is not None or (desk.is_complete and self._blocks_unplanned):
             return False
-        return not desk.has_rule_for(event.name)
+        return desk.versions_of(event.name) is None
+
+    def clears(self, event: LoggedEvent) -> str | None:
+        """The event's app version, if it passes as it is by what little of it was decoded. None: ask ``verdict``."""
+        ready = self._ready.get((event.type, event.name)) or self._prepare(event)
+        if ready is None:
+            return None
+        check, check_common, desk, versions = ready
+        if check is None and check_common is None:
+            return app_version_of(event.body)
+        try:
+            head = _decode_head(event.body)
+        except msgspec.MsgspecError:
+            return None
+        if head.type != event.type:
+            return None
+        if desk.name_field:
+            name = getattr(head, desk.name_field)
+            if name != event.name and desk.versions_of(name) is not versions:
+                return None
+        if (check is None or check(head)) and (check_common is None or check_common(head)):
+            return app_version_of_head(head)
+        return None
+
+    def _prepare(self, event: LoggedEvent) -> _Ready | None:
+        """What says quickly that events like this one are fine; None if nothing does, or not yet."""
+        desk = self._desks.get(event.type) or self._desks[""]
+        versions = desk.versions_of(event.name)
+        if versions is None and desk.is_complete and self._blocks_unplanned:
+            return None
+        checks: list[Check | None] = []
+        for found in (versions, self._common):
+            if found is not None and (found.only is None or found.only.check_head is None):
+                return None
+            checks.append(found.only.check_head if found is not None and found.only is not None else None)
+        ready = (checks[0], checks[1], desk, versions)
+        if desk.knows(event.name):  # never by the names that clients make up
+            self._ready[event.type, event.name] = ready
+        return ready
 
     def verdict(self, event: Mapping[str, Any], body: bytes) -> PlanVerdict:
         """What the plan says to an event; ``event`` is ``body`` decoded, neither is changed.
@@ -219,9 +186,9 @@ class PlanStage:
         if rule is None:
             if desk.is_complete and self._blocks_unplanned:
                 return self._unplanned(event, body, common)
-        elif not rule.accepts(event) or (desk.checks_names and not rule.plans(event)):
+        elif not rule.is_fine(event):
             return self._judge(event, body, desk.enforcement, rule, common)
-        if common is None or common.accepts(event):
+        if common is None or common.is_fine(event):
             return PlanVerdict(body)
         return self._judge(event, body, desk.enforcement, rule, common)
 
@@ -283,7 +250,7 @@ def compile_plan(plan: TrackingPlan, configuration: SchemaConfiguration, source:
     return PlanStage(plan, configuration, source)
 
 
-def _desks(configuration: SchemaConfiguration, named: Mapping[str, Mapping[str, _Versions]]) -> dict[str, _Desk]:
+def _desks(configuration: SchemaConfiguration, named: Mapping[str, Mapping[str, Versions]]) -> dict[str, _Desk]:
     """By type; ``""`` for types that only the common rule is for."""
     track = named.get(TRACK, {})
     desks = {
@@ -298,6 +265,11 @@ def _desks(configuration: SchemaConfiguration, named: Mapping[str, Mapping[str, 
         desks[kind] = _Desk(configuration.track, "name", own, own.get("") or track.get(event))
         desks[kind].is_complete = bool(own)
     return desks
+
+
+def _checks_names(configuration: SchemaConfiguration, kind: str) -> bool:
+    own = {IDENTIFY: configuration.identify, GROUP: configuration.group}
+    return kind != COMMON and own.get(kind, configuration.track).unplanned_properties == OMIT
 
 
 def _breaks(case: _Case, rule: CompiledRule, action: str) -> bool:

@@ -151,7 +151,10 @@ class TransformStage:
                 if len(changed) > MAX_TRANSFORMED_BYTES and len(changed) > len(body):
                     reason = f"{step.title}: the event would have {len(changed):,} bytes"
                     return Discard(INVALID_TRANSFORMATION, f"{reason}; {MAX_TRANSFORMED_BYTES:,} are the most")
-                body, event = changed, _decode(changed)
+                body = changed
+                if next_number == len(self._steps):
+                    break
+                event = _decode(body)
             except RecursionError:
                 return _TOO_DEEP
         return body

@@ -146,7 +146,8 @@ class World:
         if discard is None:
             program = self._programs[source]
             try:
-                result = program.run(event, forwarded=forwarded) if program.needs(event) else SourceResult(event)
+                passes = program.passes(event) is not None
+                result = SourceResult(event) if passes else program.run(event, forwarded=forwarded)
             except Exception:  # noqa: BLE001 - a stage's bug ends no rehearsal: live, such an event is discarded too
                 discard = UNREADABLE
         self._enter(passage, source, event, discard or (result.event if result else UNREADABLE), received_at_ms)

@@ -50,8 +50,8 @@ RANGE_EVENTS: Final = 500
 SLICE_S: Final = 0.003
 """So long the programs of sources hold the worker's loop at a stretch."""
 
-PASSED_AT_A_STRETCH: Final = 32
-"""After so many events that their sources let pass at once, the time is looked at."""
+PASSED_BYTES: Final = 32 << 10
+"""After so much of events that their sources let pass, the time is looked at."""
 
 FORWARDED_BYTES: Final = 8 << 20
 """So much is forwarded in one envelope: each violation repeats the event's app, name and times."""
@@ -107,8 +107,7 @@ class _Draft:
     """With the time at which it was received."""
     forwarded_bytes: int = 0
 
-    def accept(self, source: str, event: LoggedEvent, received_at_ms: int) -> None:
-        version = app_version_of(event.body)
+    def accept(self, source: str, event: LoggedEvent, received_at_ms: int, version: str) -> None:
         _add(self.counts, (source, event.type, event.name, ACCEPTED, "", version))
         self.survivors.append(
             AcceptedEvent(source, received_at_ms, event.message_id, event.type, event.name, event.body, version)
@@ -185,15 +184,17 @@ class SourceStage:
     def _judge(self, draft: _Draft) -> Iterator[None]:
         """Take the events through their sources' programs, then those that are forwarded through theirs. Stops after
         each about which there was something to do, and now and then."""
-        passed = 0
+        passed_bytes = 0
         for candidate in draft.candidates:
             chunk, event = candidate.chunk, candidate.event
             source, received_at_ms = chunk.source, chunk.received_at_ms
             program = self._programs.get(source) or self._program(source)
-            if not program.needs(event):
-                draft.accept(source, event, received_at_ms)
-                passed += 1
-                if passed % PASSED_AT_A_STRETCH == 0:
+            version = program.passes(event)
+            if version is not None:
+                draft.accept(source, event, received_at_ms, version)
+                passed_bytes += len(event.body)
+                if passed_bytes >= PASSED_BYTES:
+                    passed_bytes = 0
                     yield
                 continue
             result = _run(program, event, forwarded=False)
@@ -213,7 +214,7 @@ class SourceStage:
                     )
                 )
             else:
-                draft.accept(source, result.event, received_at_ms)
+                draft.accept(source, result.event, received_at_ms, app_version_of(result.event.body))
             if result.protocols or isinstance(result.event, Discard):
                 forwarder = self._forwarder(source)
                 if forwarder is not None:
@@ -239,11 +240,11 @@ class SourceStage:
             return
         draft.forwarded_bytes = size_bytes
         program = self._program(item.to)
-        result = _run(program, event, forwarded=True) if program.needs(event) else SourceResult(event)
+        result = _run(program, event, forwarded=True) if program.passes(event) is None else SourceResult(event)
         if isinstance(result.event, Discard):
             draft.discard(item.to, event, result.event.reason)
         else:
-            draft.accept(item.to, result.event, received_at_ms)
+            draft.accept(item.to, result.event, received_at_ms, app_version_of(result.event.body))
 
     def _program(self, source: str) -> SourceProgram:
         program = self._programs.get(source)

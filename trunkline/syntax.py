@@ -1,4 +1,4 @@
-"""The few forms of Python that ``generator`` writes, as nodes of ``ast``.
+"""The few forms of Python that are generated, as nodes of ``ast``: predicates for expressions and for schemas.
 
 Nothing here takes source text. A name is one of ours (``_NAME``), everything of the user's is a constant.
 """
@@ -60,6 +60,17 @@ def method(subject: ast.expr, identifier: str) -> ast.Attribute:
     return ast.Attribute(subject, _ours(identifier), _LOAD, **_AT)
 
 
+def attribute(subject: ast.expr, identifier: str) -> ast.Attribute:
+    """``identifier``: a field of one of our structs, checked by the caller's own list of them."""
+    assert identifier.isidentifier(), identifier
+    return ast.Attribute(subject, identifier, _LOAD, **_AT)
+
+
+def item(subject: ast.expr, key: ast.expr) -> ast.expr:
+    """``subject[key]``"""
+    return ast.Subscript(subject, key, _LOAD, **_AT)
+
+
 def beginning(text: ast.expr, size: int) -> ast.expr:
     """``text[:size]``"""
     return ast.Subscript(text, ast.Slice(None, constant(size), None, **_AT), _LOAD, **_AT)
@@ -97,16 +108,36 @@ def predicate(test: ast.expr) -> CodeType:
         except error:
             return closures(event)
     """
-    body: list[ast.stmt] = [
-        # A test that ends in jumps is faster than one whose value is returned.
+    return _function("event", _unless_error(test, called(name("closures"), name("event"))))
+
+
+def checked_predicate(parameter: str, test: ast.expr) -> CodeType:
+    """As :func:`predicate`, but False where ``error`` is raised."""
+    return _function(_ours(parameter), _unless_error(test, constant(value=False)))
+
+
+def plain_predicate(parameter: str, test: ast.expr) -> CodeType:
+    """As :func:`checked_predicate`, where nothing is raised, or is left to the caller."""
+    return _function(_ours(parameter), _answer(test))
+
+
+def _unless_error(test: ast.expr, otherwise: ast.expr) -> list[ast.stmt]:
+    handler = ast.ExceptHandler(name("error"), None, [ast.Return(otherwise, **_AT)], **_AT)
+    return [ast.Try(_answer(test), [handler], [], [], **_AT)]
+
+
+def _answer(test: ast.expr) -> list[ast.stmt]:
+    # A test that ends in jumps is faster than one whose value is returned.
+    return [
         ast.If(test, [ast.Return(constant(True), **_AT)], [], **_AT),
         ast.Return(constant(False), **_AT),
     ]
-    otherwise = ast.Return(called(name("closures"), name("event")), **_AT)
-    handler = ast.ExceptHandler(name("error"), None, [otherwise], **_AT)
-    parameters = ast.arguments([], [ast.arg("event", **_AT)], None, [], [], None, [])
-    function = ast.FunctionDef("predicate", parameters, [ast.Try(body, [handler], [], [], **_AT)], [], **_AT)
-    module = compile(ast.Module([function], []), "<fql>", "exec", dont_inherit=True)
+
+
+def _function(parameter: str, body: list[ast.stmt]) -> CodeType:
+    parameters = ast.arguments([], [ast.arg(parameter, **_AT)], None, [], [], None, [])
+    function = ast.FunctionDef("predicate", parameters, body, [], **_AT)
+    module = compile(ast.Module([function], []), "<generated>", "exec", dont_inherit=True)
     return _only_code(module.co_consts)
 
 

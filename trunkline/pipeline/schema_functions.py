@@ -1,0 +1,424 @@
+"""One Python function for a rule's JSON Schema and the names that it plans: whether an event is certainly fine.
+
+::
+
+    {"properties": {"properties": {"properties": {"total": {"type": "number"}}, "required": ["total"]}}}
+
+    def predicate(event):
+        try:
+            if event.properties is missing or (
+                type(v1 := event.properties) is not dict
+                or v1.keys() <= frozenset({"total"})
+                and ((v3 := type(v2 := v1["total"])) is int or v3 is float)
+            ):
+                return True
+            return False
+        except error:
+            return False
+
+True means that the schema's engine would say so too, and that no name is unplanned; False means "ask them". Schemas
+with keywords that are rare in plans get no function. As in :mod:`trunkline.fql.generator` no source text is made
+anywhere: what a user wrote enters as constants of ``ast`` nodes, which are objects to the compiler.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from trunkline import syntax
+from trunkline.pipeline.planned_names import PlannedNames
+from trunkline.pipeline.schema_document import SchemaDocument
+from trunkline.pipeline.schema_engine import compile_pattern
+from trunkline.pipeline.schema_formats import FORMATS
+from trunkline.spec.app_version import MAX_LENGTH
+
+MAX_PLACES: Final = 150
+"""Values that one function looks at. Generating takes about 30 us for each, and events wait meanwhile."""
+MAX_LEVELS: Final = 10
+"""Objects in objects: each nests the code deeper, and Python's compiler has its limits."""
+_MAX_BOUND: Final = 1 << 53
+"""Integers up to here are the same number for every engine."""
+
+
+class _Context(msgspec.Struct, gc=False):
+    app: Any = UNSET
+
+
+class EventHead(msgspec.Struct, gc=False):
+    """An event decoded as far as most rules look into it."""
+
+    type: Any = UNSET
+    messageId: Any = UNSET
+    userId: Any = UNSET
+    anonymousId: Any = UNSET
+    groupId: Any = UNSET
+    event: Any = UNSET
+    name: Any = UNSET
+    properties: Any = UNSET
+    traits: Any = UNSET
+    context: _Context | UnsetType = UNSET
+    """Anything but an object can't be decoded."""
+
+
+def app_version_of_head(head: EventHead) -> str:
+    """As :func:`trunkline.spec.app_version.app_version_of`."""
+    context = head.context
+    if context is UNSET:
+        return ""
+    app = context.app
+    version = app.get("version") if isinstance(app, dict) else ""
+    return version[:MAX_LENGTH] if isinstance(version, str) else ""
+
+
+Check = Callable[[Any], bool]
+
+_KNOWN_FIELDS: Final = frozenset(EventHead.__struct_fields__)
+_OPAQUE_FIELDS: Final = frozenset(["context"])
+_TYPES: Final[Mapping[str, frozenset[str]]] = {
+    "array": frozenset(["list"]),
+    "boolean": frozenset(["bool"]),
+    "integer": frozenset(["int"]),
+    "null": frozenset(["none"]),
+    "number": frozenset(["int", "float"]),
+    "object": frozenset(["dict"]),
+    "string": frozenset(["str"]),
+}
+"""Python's types of decoded JSON. A float such as 1.0 is an integer to JSON Schema: the engine is asked about it."""
+_ALL_TYPES: Final = frozenset().union(*_TYPES.values())
+_NUMBERS: Final = _TYPES["number"]
+_GLOBALS: Final[dict[str, Any]] = {
+    "__builtins__": {},
+    "type": type,
+    "map": map,
+    "len": len,
+    "dict": dict,
+    "list": list,
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "none": type(None),
+    "missing": UNSET,
+    "error": KeyError,
+}
+_IGNORED: Final = frozenset(
+    [
+        "$schema",
+        "$id",
+        "$comment",
+        "id",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "readOnly",
+        "writeOnly",
+        "definitions",
+        "labels",
+    ]
+)
+_BOUNDS: Final[Mapping[str, str]] = {
+    "minimum": ">=",
+    "maximum": "<=",
+    "exclusiveMinimum": ">",
+    "exclusiveMaximum": "<",
+}
+_SIZES: Final[Mapping[str, tuple[str, str]]] = {
+    "minLength": ("str", ">="),
+    "maxLength": ("str", "<="),
+    "minItems": ("list", ">="),
+    "maxItems": ("list", "<="),
+    "minProperties": ("dict", ">="),
+    "maxProperties": ("dict", "<="),
+}
+_KNOWN: Final = frozenset(
+    ["type", "enum", "const", "properties", "required", "additionalProperties", "items", "pattern", "format", "allOf"]
+).union(_BOUNDS, _SIZES)
+_KNOWN_OF_EVENTS: Final = _IGNORED.union(["type", "properties", "required", "additionalProperties", "allOf"])
+_PLAIN_BEGINNING: Final = re.compile(r"\^([A-Za-z0-9 _:/-]+)")
+
+
+class _UnsupportedError(Exception):
+    """The schema says something that is left to the engine."""
+
+
+def generate_check(document: SchemaDocument, names: Mapping[str, PlannedNames], *, of_head: bool) -> Check | None:
+    """None for a schema that is left to its engine. The schema is one that the engine takes.
+
+    ``names``: what is planned below fields of the event, where that matters. ``of_head``: the function takes an
+    :class:`EventHead`, not the event as a mapping. The function never raises for either.
+    """
+    try:
+        writer = _Writer(document)
+        test = writer.event(names, of_head=of_head)
+    except _UnsupportedError:
+        return None
+    return FunctionType(syntax.checked_predicate("event", test), writer.globals)
+
+
+class _Place(NamedTuple):
+    """Where a property is read, and how it is told whether it is there."""
+
+    read: ast.expr
+    is_there: ast.expr
+    is_absent: ast.expr
+
+
+def _field_of_head(field: str) -> _Place:
+    read = syntax.attribute(syntax.name("event"), field)
+    missing = syntax.name("missing")
+    return _Place(read, syntax.compared(read, "is not", missing), syntax.compared(read, "is", missing))
+
+
+def _key_of(variable: str, key: str) -> _Place:
+    subject, name = syntax.name(variable), syntax.constant(key)
+    is_there, is_absent = syntax.compared(name, "in", subject), syntax.compared(name, "not in", subject)
+    return _Place(syntax.item(subject, name), is_there, is_absent)
+
+
+class _Writer:
+    def __init__(self, document: SchemaDocument) -> None:
+        self._document = document
+        self.globals = dict(_GLOBALS)
+        self._names = 0
+        self._places = 0
+
+    def event(self, names: Mapping[str, PlannedNames], *, of_head: bool) -> ast.expr:
+        """The test of a whole event, which is an object."""
+        schemas = self._together([self._document.root])
+        named, required, closed = _members(schemas)
+        for schema in schemas:
+            if closed or not _types_of(schema) >= _TYPES["object"] or not _KNOWN_OF_EVENTS.issuperset(schema):
+                raise _UnsupportedError
+        tests: list[ast.expr] = []
+        for field in dict.fromkeys([*named, *required]):
+            if of_head and field not in _KNOWN_FIELDS:
+                raise _UnsupportedError
+            place = _field_of_head(field) if of_head else _key_of("event", field)
+            if of_head and field in _OPAQUE_FIELDS:
+                tests += self._opaque(place, named.get(field, ()), is_required=field in required)
+            else:
+                tests += self._member(place, named.get(field, ()), names.get(field), 1, is_required=field in required)
+        return syntax.every(tests) if tests else syntax.constant(value=True)
+
+    def _opaque(self, place: _Place, schemas: Sequence[Any], *, is_required: bool) -> list[ast.expr]:
+        """For a field that is an object if it is there; more of it is not decoded."""
+        if not all(inner in (True, {}, {"type": "object"}) for inner in schemas):
+            raise _UnsupportedError
+        return [place.is_there] if is_required else []
+
+    def _member(
+        self, place: _Place, schemas: Sequence[Any], names: PlannedNames | None, level: int, *, is_required: bool
+    ) -> list[ast.expr]:
+        """The tests of a property. One that is absent fails those of its type, or reading it raises KeyError."""
+        variable = self._new("v")
+        types, tests = self._value(schemas, variable, names, level)
+        if types != _ALL_TYPES:
+            tests.insert(0, self._is_one_of(types, variable, place.read))
+        elif tests:
+            tests.insert(0, syntax.compared(syntax.assigned(variable, place.read), "is not", syntax.name("missing")))
+        if is_required:
+            return tests or [place.is_there]
+        return [syntax.any_of([place.is_absent, syntax.every(tests)])] if tests else []
+
+    def _value(
+        self, schemas: Sequence[Any], variable: str, names: PlannedNames | None, level: int
+    ) -> tuple[frozenset[str], list[ast.expr]]:
+        """The types that a value may have, and for one of these the tests that must all hold."""
+        self._places += 1
+        if self._places > MAX_PLACES or level > MAX_LEVELS:
+            raise _UnsupportedError
+        together = self._together(schemas)
+        for schema in together:
+            if not _KNOWN.union(_IGNORED).issuperset(schema):
+                raise _UnsupportedError
+        types = frozenset.intersection(_ALL_TYPES, *map(_types_of, together))
+        tests: list[ast.expr] = []
+        for schema in together:
+            for choices in _choices(schema):
+                types &= {"none", "str"} if None in choices else {"str"}
+                tests.append(self._is_chosen(choices, types, variable))
+        if not types:
+            raise _UnsupportedError
+        for kinds, inner in self._by_kind(together, variable, names, level):
+            if not inner or not types & kinds:
+                continue
+            if types <= kinds:
+                tests += inner
+            else:
+                tests.append(syntax.any_of([syntax.negated(self._is_one_of(kinds, variable)), syntax.every(inner)]))
+        return types, tests
+
+    def _by_kind(
+        self, schemas: Sequence[Mapping[str, Any]], variable: str, names: PlannedNames | None, level: int
+    ) -> list[tuple[frozenset[str], list[ast.expr]]]:
+        """What values of some types must fulfil."""
+        it = syntax.name(variable)
+        text: list[ast.expr] = []
+        number: list[ast.expr] = []
+        sizes: dict[str, list[ast.expr]] = {"str": text, "list": [], "dict": []}
+        for schema in schemas:
+            for keyword, operator in _BOUNDS.items():
+                if keyword in schema:
+                    bound = syntax.constant(_bound(schema[keyword]))
+                    number.append(syntax.compared(it, operator, bound))
+            for keyword, (kind, operator) in _SIZES.items():
+                if keyword in schema:
+                    size = syntax.constant(_bound(schema[keyword]))
+                    sizes[kind].append(syntax.compared(syntax.called(syntax.name("len"), it), operator, size))
+            if "pattern" in schema:
+                text.append(self._matches(schema["pattern"], it))
+            if "format" in schema:
+                text.append(self._is_of_format(schema["format"], it))
+        return [
+            (_TYPES["string"], text),
+            (_NUMBERS, number),
+            (_TYPES["object"], sizes["dict"] + self._members_of(schemas, variable, names, level)),
+            (_TYPES["array"], sizes["list"] + self._items_of(schemas, variable, names, level)),
+        ]
+
+    def _members_of(
+        self, schemas: Sequence[Mapping[str, Any]], variable: str, names: PlannedNames | None, level: int
+    ) -> list[ast.expr]:
+        named, required, closed = _members(schemas)
+        planned: Mapping[str, PlannedNames] = {}
+        if names is not None:
+            if names.patterns:
+                raise _UnsupportedError
+            if names.names is not None:
+                closed = [*closed, names.names]
+            planned = dict(names.inner)
+        keys = syntax.called(syntax.method(syntax.name(variable), "keys"))
+        tests: list[ast.expr] = [syntax.compared(keys, "<=", syntax.constant(found)) for found in dict.fromkeys(closed)]
+        for key in dict.fromkeys([*named, *required]):
+            place, is_required = _key_of(variable, key), key in required
+            tests += self._member(place, named.get(key, ()), planned.get(key), level + 1, is_required=is_required)
+        return tests
+
+    def _items_of(
+        self, schemas: Sequence[Mapping[str, Any]], variable: str, names: PlannedNames | None, level: int
+    ) -> list[ast.expr]:
+        """One call of a function for each item."""
+        inner = [schema["items"] for schema in schemas if "items" in schema]
+        if not all(isinstance(one, Mapping | bool) for one in inner):
+            raise _UnsupportedError
+        if not inner:
+            return []
+        types, tests = self._value(inner, "item", names.items if names is not None else None, level + 1)
+        if types != _ALL_TYPES:
+            tests.insert(0, self._is_one_of(types, "item"))
+        if not tests:
+            return []
+        function = self._new("f")
+        self.globals[function] = FunctionType(syntax.plain_predicate("item", syntax.every(tests)), self.globals)
+        answers = syntax.called(syntax.name("map"), syntax.name(function), syntax.name(variable))
+        return [syntax.compared(syntax.constant(value=False), "not in", answers)]
+
+    def _is_chosen(self, choices: Sequence[str | None], types: frozenset[str], variable: str) -> ast.expr:
+        it = syntax.name(variable)
+        chosen = syntax.compared(it, "in", syntax.constant(frozenset(text for text in choices if text is not None)))
+        if types <= {"str"}:
+            return chosen
+        return syntax.any_of([syntax.compared(it, "is", syntax.constant(None)), chosen])
+
+    def _is_one_of(self, types: frozenset[str], variable: str, read: ast.expr | None = None) -> ast.expr:
+        """``read``: what the variable is to hold from here on."""
+        it = syntax.name(variable) if read is None else syntax.assigned(variable, read)
+        found = syntax.called(syntax.name("type"), it)
+        if len(types) == 1:
+            return syntax.compared(found, "is", syntax.name(*types))
+        kind = self._new("v")
+        first, *others = sorted(types, reverse=True)
+        return syntax.any_of(
+            [
+                syntax.compared(syntax.assigned(kind, found), "is", syntax.name(first)),
+                *(syntax.compared(syntax.name(kind), "is", syntax.name(other)) for other in others),
+            ]
+        )
+
+    def _matches(self, pattern: str, it: ast.expr) -> ast.expr:
+        if (plain := _PLAIN_BEGINNING.fullmatch(pattern)) is not None:
+            return syntax.called(syntax.method(it, "startswith"), syntax.constant(plain[1]))
+        function = self._new("f")
+        self.globals[function] = compile_pattern(pattern)
+        return syntax.called(syntax.name(function), it)
+
+    def _is_of_format(self, name: Any, it: ast.expr) -> ast.expr:
+        if not isinstance(name, str) or name not in FORMATS:
+            raise _UnsupportedError
+        function = self._new("f")
+        self.globals[function] = FORMATS[name]
+        return syntax.called(syntax.name(function), it)
+
+    def _together(self, schemas: Sequence[Any]) -> list[Mapping[str, Any]]:
+        """The schemas and those that look at the same value for them."""
+        found: list[Mapping[str, Any]] = []
+        open_schemas = list(reversed(schemas))
+        while open_schemas:
+            schema = open_schemas.pop()
+            if schema is True:
+                continue
+            if not isinstance(schema, Mapping) or len(found) > MAX_PLACES:
+                raise _UnsupportedError
+            if "$ref" in schema:
+                open_schemas.append(self._document.resolve(schema))
+                self._places += 1
+                continue
+            found.append(schema)
+            open_schemas += reversed(schema.get("allOf", ()))
+        return found
+
+    def _new(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}{self._names}"
+
+
+def _choices(schema: Mapping[str, Any]) -> list[Sequence[str | None]]:
+    """``enum`` and ``const``, of texts and null."""
+    found = [schema["enum"]] if "enum" in schema else []
+    if "const" in schema:
+        found.append([schema["const"]])
+    if not all(value is None or isinstance(value, str) for choices in found for value in choices):
+        raise _UnsupportedError
+    return found
+
+
+def _types_of(schema: Mapping[str, Any]) -> frozenset[str]:
+    if "type" not in schema:
+        return _ALL_TYPES
+    names = schema["type"]
+    return frozenset().union(*(_TYPES[name] for name in ([names] if isinstance(names, str) else names)))
+
+
+def _members(
+    schemas: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, list[Any]], frozenset[str], list[frozenset[str]]]:
+    """The schemas of each property, which ones are required, and what an object is confined to."""
+    named: dict[str, list[Any]] = {}
+    required: set[str] = set()
+    closed: list[frozenset[str]] = []
+    for schema in schemas:
+        properties = schema.get("properties", {})
+        for key, inner in properties.items():
+            named.setdefault(key, []).append(inner)
+        required.update(schema.get("required", ()))
+        rest = schema.get("additionalProperties", True)
+        if rest is False:
+            closed.append(frozenset(properties))
+        elif rest is not True and rest != {}:
+            raise _UnsupportedError
+    return named, frozenset(required), closed
+
+
+def _bound(value: float) -> float:
+    """A number that is the same for every engine."""
+    if isinstance(value, bool) or not -_MAX_BOUND <= value <= _MAX_BOUND:
+        raise _UnsupportedError
+    return value

@@ -19,7 +19,7 @@ EVENTS = 20_000
 QUICK_EVENTS = 10_000
 """Multiples of ``MANY * BATCH``: then each destination gets the same number."""
 BATCH = 10
-ROUNDS = 3
+ROUNDS = 5
 ROUTED_EVENTS = 60_000
 QUICK_ROUTED_EVENTS = 30_000
 TALLY = "many"

@@ -15,8 +15,8 @@ from trunkline.state.base import Changes, StateError, StateStore
 
 COMMIT_INTERVAL_S: Final = 0.02
 MANY_LANES: Final = 100
-A_LANE_MORE_S: Final = 0.0002
-MANY_LANES_S: Final = 0.2
+A_LANE_MORE_S: Final = 0.001
+MANY_LANES_S: Final = 0.5
 """Commits that many lanes have a part in cost by the lane, so they come less often. What a kill can make come twice is
 bounded by the lane's own cap, not by time."""
 STALL_S: Final = 0.25

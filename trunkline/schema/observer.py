@@ -30,7 +30,9 @@ from trunkline.spec.outcomes import DUPLICATE, FILTERED_AT_SOURCE, OBJECT
 
 READ_BYTES: Final = 1 << 20
 COMMIT_S: Final = 5.0
-PENDING_ROWS: Final = 20_000
+COMMIT_SHARE: Final = 0.02
+"""Of the time may go to commits: where thousands of sources have rows in each, they come less often."""
+PENDING_ROWS: Final = 50_000
 """So many rows are committed before their time."""
 SAMPLE_AGAIN_MS: Final = 30_000
 """A violation that keeps coming gives a sample no more often than that."""
@@ -74,7 +76,7 @@ class SchemaObserver:
         self._followers: dict[str, Follower] = {}
         self._unopened = 0
         self._oldest_ms: int | None = None
-        self._committed_at_s = clock.monotonic_s()
+        self._commit_at_s = clock.monotonic_s() + commit_s
         self._open()
 
     def _open(self) -> None:
@@ -117,7 +119,7 @@ class SchemaObserver:
         """Whether it is time for a commit."""
         if self._catalogue.pending >= PENDING_ROWS:
             return True
-        if self._clock.monotonic_s() - self._committed_at_s < self._commit_s:
+        if self._clock.monotonic_s() < self._commit_at_s:
             return False
         return any(follower.moved for follower in self._followers.values())
 
@@ -227,7 +229,8 @@ class SchemaObserver:
         """Keep what was seen, with the cursor behind it."""
         if self._unsure:
             self._open()
-        self._committed_at_s = self._clock.monotonic_s()
+        began_s = self._clock.monotonic_s()
+        self._commit_at_s = began_s + self._commit_s
         moved = {partition: follower for partition, follower in self._followers.items() if follower.moved}
         if not moved:
             return
@@ -236,6 +239,8 @@ class SchemaObserver:
         skips = [skip for follower in moved.values() for skip in follower.skips(now_ms)]
         self._unsure = True  # a commit that fails may have been made all the same: the database knows
         self._database.commit(changes_of(self._catalogue, cursors, skips), samples_kept=self._limits.samples)
+        took_s = self._clock.monotonic_s() - began_s
+        self._commit_at_s = began_s + max(self._commit_s, took_s / COMMIT_SHARE)
         self._catalogue.settle()
         for partition, follower in moved.items():
             follower.committed(cursors[partition])

@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from typing import Final, Protocol
 
-STARTS_A_ROUND: Final = 2
+STARTS_A_ROUND: Final = 1
 
 
 class Starter(Protocol):

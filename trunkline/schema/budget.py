@@ -8,7 +8,7 @@ from typing import Final
 
 from trunkline.clock import Clock
 
-_SAVED_S: Final = 20.0
+_SAVED_S: Final = 5.0
 """So much wall time's share may be saved up: a burst is looked at whole."""
 
 

@@ -29,15 +29,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
-import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from trunkline import syntax
+from trunkline.pipeline.event_head import OBJECTS, EventHead
 from trunkline.pipeline.planned_names import PlannedNames
 from trunkline.pipeline.schema_document import SchemaDocument
 from trunkline.pipeline.schema_engine import compile_pattern
 from trunkline.pipeline.schema_formats import FORMATS
-from trunkline.spec.app_version import MAX_LENGTH
 
 MAX_PLACES: Final = 150
 """Values that one function looks at. Generating takes about 30 us for each, and events wait meanwhile."""
@@ -47,40 +46,9 @@ _MAX_BOUND: Final = 1 << 53
 """Integers up to here are the same number for every engine."""
 
 
-class _Context(msgspec.Struct, gc=False):
-    app: Any = UNSET
-
-
-class EventHead(msgspec.Struct, gc=False):
-    """An event decoded as far as most rules look into it."""
-
-    type: Any = UNSET
-    messageId: Any = UNSET
-    userId: Any = UNSET
-    anonymousId: Any = UNSET
-    groupId: Any = UNSET
-    event: Any = UNSET
-    name: Any = UNSET
-    properties: Any = UNSET
-    traits: Any = UNSET
-    context: _Context | UnsetType = UNSET
-    """Anything but an object can't be decoded."""
-
-
-def app_version_of_head(head: EventHead) -> str:
-    """As :func:`trunkline.spec.app_version.app_version_of`."""
-    context = head.context
-    if context is UNSET:
-        return ""
-    app = context.app
-    version = app.get("version") if isinstance(app, dict) else ""
-    return version[:MAX_LENGTH] if isinstance(version, str) else ""
-
-
 Check = Callable[[Any], bool]
 
 _KNOWN_FIELDS: Final = frozenset(EventHead.__struct_fields__)
-_OPAQUE_FIELDS: Final = frozenset(["context"])
 _TYPES: Final[Mapping[str, frozenset[str]]] = {
     "array": frozenset(["list"]),
     "boolean": frozenset(["bool"]),
@@ -202,7 +170,7 @@ class _Writer:
             if of_head and field not in _KNOWN_FIELDS:
                 raise _UnsupportedError
             place = _field_of_head(field) if of_head else _key_of("event", field)
-            if of_head and field in _OPAQUE_FIELDS:
+            if of_head and field in OBJECTS:
                 tests += self._opaque(place, named.get(field, ()), is_required=field in required)
             else:
                 tests += self._member(place, named.get(field, ()), names.get(field), 1, is_required=field in required)

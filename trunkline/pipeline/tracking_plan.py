@@ -12,12 +12,13 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from trunkline.log.records import LoggedEvent
+from trunkline.pipeline.event_head import app_version_of_head, decode_head
 from trunkline.pipeline.plan_edits import annotate, remove_paths
 from trunkline.pipeline.plan_rules import PROPERTIES, TRAITS, CompiledRule, Versions
 from trunkline.pipeline.plan_schema import check_schema
 from trunkline.pipeline.plan_violations import MAX_VIOLATIONS, Finding
 from trunkline.pipeline.planned_names import Path
-from trunkline.pipeline.schema_functions import Check, EventHead, app_version_of_head
+from trunkline.pipeline.schema_functions import Check
 from trunkline.spec.app_version import app_version_of
 from trunkline.spec.discards import (
     COMMON_SCHEMA_VIOLATION,
@@ -49,7 +50,6 @@ from trunkline.spec.violations import PlanVerdict, Violation
 __all__ = ["PlanStage", "check_schema", "compile_plan"]
 
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_head: Final = msgspec.json.Decoder(EventHead).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -145,7 +145,7 @@ class PlanStage:
         if check is None and check_common is None:
             return app_version_of(event.body)
         try:
-            head = _decode_head(event.body)
+            head = decode_head(event.body)
         except msgspec.MsgspecError:
             return None
         if head.type != event.type:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from tests.unit.pipeline.json_events import scalars, values
 from trunkline.log.records import LoggedEvent
+from trunkline.pipeline.event_head import decode_head
 from trunkline.pipeline.plan_rules import EVALUATIONS_BEFORE
 from trunkline.pipeline.plan_schema import examine_schema
 from trunkline.pipeline.planned_names import compile_names
 from trunkline.pipeline.schema_document import SchemaDocument
-from trunkline.pipeline.schema_functions import MAX_LEVELS, MAX_PLACES, Check, EventHead, generate_check
+from trunkline.pipeline.schema_functions import MAX_LEVELS, MAX_PLACES, Check, generate_check
 from trunkline.pipeline.tracking_plan import PlanStage, compile_plan
 from trunkline.spec.app_version import app_version_of
 from trunkline.spec.plans import BLOCK, COMMON, OMIT, TRACK, Enforcement, Rule, SchemaConfiguration, TrackingPlan
@@ -23,7 +24,6 @@ from trunkline.spec.plans import BLOCK, COMMON, OMIT, TRACK, Enforcement, Rule, 
 JSON = dict[str, Any]
 NAMES = ("a", "b", "c", "properties", "ü")
 decode = msgspec.json.Decoder(dict[str, Any]).decode
-decode_head = msgspec.json.Decoder(EventHead).decode
 
 
 def checks(schema: JSON, *, checks_names: bool = True) -> tuple[Check | None, Check | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.pipeline.json_events import scalars, values
@@ -121,6 +121,7 @@ def fitting(draw: st.DrawFn, schema: Any) -> Any:
     )
 
 
+@settings(max_examples=60)
 @given(st.data(), st.booleans())
 def test_yes_means_yes(data: st.DataObject, checks_names: bool) -> None:
     inner = data.draw(objects(schemas))
@@ -138,7 +139,7 @@ def test_yes_means_yes(data: st.DataObject, checks_names: bool) -> None:
             assert of_head(decode_head(body)) == of_event(event)
 
 
-ORDER = {
+ORDER: JSON = {
     "type": "object",
     "properties": {
         "properties": {
@@ -168,7 +169,7 @@ ORDER = {
     "required": ["properties", "messageId"],
     "definitions": {"address": {"properties": {"city": {"const": "B"}}}},
 }
-FINE = {
+FINE: JSON = {
     "order_id": "o",
     "anything": None,
     "total": 5,
@@ -345,3 +346,30 @@ def test_names_are_no_matter_where_they_are_not_asked_for() -> None:
     stage = plan(Rule(TRACK, ORDER, "E"), enforcement=Enforcement(violations=BLOCK))
     event = {"type": "track", "event": "E", "messageId": "m", "properties": {**FINE, "new": 1}}
     assert stage.clears(warm(stage, event)) == ""
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_a_warm_plan_says_what_a_cold_one_says(data: st.DataObject) -> None:
+    rules = (
+        Rule(TRACK, ORDER, "E"),
+        Rule(COMMON, {"required": ["userId"], "properties": {"userId": {"maxLength": 3}}}),
+    )
+    warmed, cold = plan(*rules), plan(*rules)
+    warm(warmed, {"type": "track", "event": "E", "messageId": "m", "userId": "u", "properties": FINE})
+    inner = ORDER["properties"]["properties"]
+    for _ in range(5):
+        properties = data.draw(st.just(FINE) | fitting(inner) | json_values)
+        if isinstance(properties, dict):
+            properties = {
+                **properties,
+                **data.draw(st.just({}) | st.dictionaries(st.sampled_from([*FINE, "new"]), json_values)),
+            }
+        event = {"type": "track", "event": "E", "messageId": "m", "properties": properties}
+        event |= {"userId": data.draw(st.just("u") | texts | st.none())}
+        body = msgspec.json.encode(event)
+        event = decode(body)
+        expected = cold.verdict(event, body)
+        assert warmed.verdict(event, body) == expected
+        if warmed.clears(LoggedEvent("m", "track", "E", body)) is not None:
+            assert expected.body is body

@@ -248,8 +248,9 @@ class SchemaDatabase:
             for name, statement in _UPSERTS:
                 self._db.executemany(statement, getattr(changes, name))
             self._db.executemany(
+                # By id: what came while the clock was ahead must not stay for as long as it was ahead.
                 "DELETE FROM samples WHERE violation_id=?1 AND id NOT IN (SELECT id FROM samples WHERE violation_id=?1 "
-                "ORDER BY received_at_ms DESC, id DESC LIMIT ?2)",
+                "ORDER BY id DESC LIMIT ?2)",
                 [(violation_id, samples_kept) for violation_id in {row[0] for row in changes.samples}],
             )
             failpoint("schema.commit.between")
@@ -293,7 +294,12 @@ class SchemaDatabase:
         with self._transaction():
             for statement in _FOLDS:
                 self._db.execute(statement, values)
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES ('hours_since_ms', ?)", (values["before"],))
+            # It never goes back as a clock may: hours that were folded stay so.
+            self._db.execute(
+                "INSERT INTO facts VALUES ('hours_since_ms', ?) "
+                "ON CONFLICT DO UPDATE SET value=max(value, excluded.value)",
+                (values["before"],),
+            )
             self._db.execute("DELETE FROM skips WHERE at_ms < ?", (before_ms,))
             failpoint("schema.tidy.before_commit")
         return gone

@@ -214,8 +214,8 @@ class SchemaObserver:
             violation = catalogue.violation(key, at_ms)
             hour_ms = at_ms - at_ms % HOUR_MS
             violation.counts[hour_ms] = violation.counts.get(hour_ms, 0) + 1
-            if at_ms >= violation.sample_again_ms and self._limits.samples:
-                violation.sample_again_ms = at_ms + SAMPLE_AGAIN_MS
+            if abs(at_ms - violation.sampled_at_ms) >= SAMPLE_AGAIN_MS and self._limits.samples:  # clocks go back too
+                violation.sampled_at_ms = at_ms
                 kept = event.body[: self._limits.sample_bytes]
                 violation.samples.append(Sample(at_ms, event.message_id, blocked, len(event.body), kept))
 

@@ -127,7 +127,7 @@ class Sample:
 
 @dataclass(slots=True)
 class ViolationTally:
-    """``counts`` by hour; ``sample_again_ms``: before that no other sample is taken."""
+    """``counts`` by hour; ``sampled_at_ms``: when the event was received that gave the last sample."""
 
     id: int
     key: ViolationKey
@@ -135,7 +135,7 @@ class ViolationTally:
     first_ms: int = 0
     last_ms: int = 0
     counts: dict[int, int] = field(default_factory=dict)
-    sample_again_ms: int = 0
+    sampled_at_ms: int = 0
 
     @property
     def touched(self) -> bool:

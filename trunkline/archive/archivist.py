@@ -6,11 +6,7 @@ the log keeps what is not archived.
 
 from __future__ import annotations
 
-import random
-import threading
 from typing import Final
-
-import structlog
 
 from trunkline.archive.errors import ArchiveError
 from trunkline.archive.index import ArchiveIndex
@@ -21,18 +17,13 @@ from trunkline.archive.writer import PartitionWriter
 from trunkline.clock import Clock
 from trunkline.log.base import ACCEPTED, EventLog, LogError
 from trunkline.log.records import RecordError
+from trunkline.work_loop import SHORTEST_PAUSE_S, WorkLoop
 
-SHORTEST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 10.0
-FIRST_BACKOFF_S: Final = 1.0
-LONGEST_BACKOFF_S: Final = 60.0
-COMPLAIN_EVERY_S: Final = 60.0
 EXPIRE_EVERY_S: Final = 3600.0
 UPLOADS: Final = 8
 """At once: with many sources a flush has many objects, and each takes a round trip or two syncs."""
 _EXPIRE_STEP: Final = 200
-
-_log = structlog.get_logger(__name__)
 
 
 class Archivist:
@@ -63,47 +54,31 @@ class Archivist:
             BLOCKED_EVENTS: round(blocked_retention_days * DAY_MS),
         }
         self._writers: dict[str, PartitionWriter] = {}
-        self._stopping = threading.Event()
-        self._woken = threading.Event()
         self._flush_wanted = False
         self._expire_at_s = clock.monotonic_s()
-        self._complain_at_s = clock.monotonic_s()
-        self._failing = False
+        self._loop = WorkLoop(
+            "archive",
+            self.work,
+            clock,
+            longest_pause_s=min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, flush_s / 10)),
+            tried_again=(ArchiveError, LogError, RecordError),
+            on_failure=metrics.failed,
+        )
 
     def stop(self) -> None:
         """What is gathered and not flushed stays in the log, and comes at the next start."""
-        self._stopping.set()
-        self._woken.set()
+        self._loop.stop()
 
     def flush_soon(self) -> None:
         """Write what was accepted so far, whether it is time for it or not."""
         self._flush_wanted = True
-        self._woken.set()
+        self._loop.wake()
 
     def run(self) -> None:
         """Until :meth:`stop`. Sleeps longer where nothing happens."""
-        longest_s = min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, self._flush_s / 10))
-        pause_s, backoff_s = SHORTEST_PAUSE_S, FIRST_BACKOFF_S
-        while not self._stopping.is_set():
-            try:
-                busy = self.work()
-            except (ArchiveError, LogError, RecordError) as error:
-                self._complain(error, backoff_s)
-                self._sleep(backoff_s * random.uniform(0.8, 1.2))  # noqa: S311 - not for secrets
-                backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
-                continue
-            if self._failing:
-                self._failing = False
-                _log.info("archive.recovered")
-            backoff_s = FIRST_BACKOFF_S
-            pause_s = SHORTEST_PAUSE_S if busy else min(pause_s * 2, longest_s)
-            self._sleep(pause_s)
+        self._loop.run()
         for writer in self._writers.values():
             writer.close()
-
-    def _sleep(self, pause_s: float) -> None:
-        self._woken.wait(pause_s)
-        self._woken.clear()
 
     def work(self) -> bool:
         """Read up to the head, flush what is due, expire now and then; whether there was anything to read.
@@ -142,11 +117,11 @@ class Archivist:
 
     def _follow(self, writer: PartitionWriter, flush: bool) -> bool:
         busy = False
-        while not self._stopping.is_set():
-            while writer.advance() and not self._stopping.is_set():
+        while not self._loop.is_stopping:
+            while writer.advance() and not self._loop.is_stopping:
                 busy = True
             due = writer.due
-            if not (due or flush) or self._stopping.is_set():
+            if not (due or flush) or self._loop.is_stopping:
                 return busy
             flush = flush and due
             writer.flush(self._metrics.written)
@@ -157,22 +132,14 @@ class Archivist:
         """Forget files of days that ended longer ago than the retention, then remove their objects."""
         for kind, retention_ms in self._retention_ms.items():
             before_ms = self._clock.now_ms() - retention_ms
-            while not self._stopping.is_set() and self._index.expire(kind, before_ms, _EXPIRE_STEP):
+            while not self._loop.is_stopping and self._index.expire(kind, before_ms, _EXPIRE_STEP):
                 self.sweep()
         self.sweep()
 
     def sweep(self) -> None:
         """Remove objects that nothing speaks of any more. Raises StoreError, IndexFailed."""
-        while not self._stopping.is_set() and (keys := self._index.doomed(_EXPIRE_STEP)):
+        while not self._loop.is_stopping and (keys := self._index.doomed(_EXPIRE_STEP)):
             for key in keys:
                 self._store.delete(key)
             self._index.removed(keys)
             self._metrics.removed(len(keys))
-
-    def _complain(self, error: Exception, again_in_s: float) -> None:
-        self._metrics.failed()
-        now_s = self._clock.monotonic_s()
-        if now_s >= self._complain_at_s:
-            self._complain_at_s = now_s + COMPLAIN_EVERY_S
-            self._failing = True
-            _log.error("archive.failed", error=str(error), again_in_s=again_in_s)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +14,9 @@ from trunkline.schema.errors import SchemaError
 from trunkline.schema.limits import Limits
 from trunkline.schema.metrics import SchemaMetrics
 from trunkline.schema.observer import SchemaObserver
+from trunkline.work_loop import WorkLoop
 
-SHORTEST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 5.0
-FIRST_BACKOFF_S: Final = 1.0
-LONGEST_BACKOFF_S: Final = 60.0
-COMPLAIN_EVERY_S: Final = 60.0
 TIDY_EVERY_S: Final = 3600.0
 
 _log = structlog.get_logger(__name__)
@@ -48,32 +43,23 @@ class SchemaRecorder:
         self._retention_days = retention_days
         self._database: SchemaDatabase | None = None
         self._observer: SchemaObserver | None = None
-        self._stopping = threading.Event()
         self._tidy_at_s = clock.monotonic_s()
-        self._complain_at_s = clock.monotonic_s()
-        self._failing = False
+        self._loop = WorkLoop(
+            "schema",
+            self.work,
+            clock,
+            longest_pause_s=LONGEST_PAUSE_S,
+            tried_again=(Exception,),  # whatever it is: the archive in the same process must not end with it
+            on_failure=metrics.failed,
+        )
 
     def stop(self) -> None:
         """Ends soon, with a last commit."""
-        self._stopping.set()
+        self._loop.stop()
 
     def run(self) -> None:
         """Until :meth:`stop`. Whatever happens is said and tried again: it is nobody else's trouble."""
-        pause_s, backoff_s = SHORTEST_PAUSE_S, FIRST_BACKOFF_S
-        while not self._stopping.is_set():
-            try:
-                busy = self.work()
-            except Exception as error:  # noqa: BLE001 - the archive in the same process must not end with it
-                self._complain(error, backoff_s)
-                self._stopping.wait(backoff_s * random.uniform(0.8, 1.2))  # noqa: S311 - not for secrets
-                backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
-                continue
-            if self._failing:
-                self._failing = False
-                _log.info("schema.recovered")
-            backoff_s = FIRST_BACKOFF_S
-            pause_s = SHORTEST_PAUSE_S if busy else min(pause_s * 2, LONGEST_PAUSE_S)
-            self._stopping.wait(pause_s)
+        self._loop.run()
         self._end()
 
     def work(self) -> bool:
@@ -81,7 +67,7 @@ class SchemaRecorder:
         observer = self._observer or self._open()
         busy = False
         try:
-            while not self._stopping.is_set() and observer.advance():
+            while not self._loop.is_stopping and observer.advance():
                 busy = True
                 self._metrics.lags(observer.lag_s())
             if self._clock.monotonic_s() >= self._tidy_at_s:
@@ -106,11 +92,3 @@ class SchemaRecorder:
                 self._database.close()
         except (SchemaError, LogError) as error:
             _log.warning("schema.not_committed_at_the_end", error=str(error))
-
-    def _complain(self, error: Exception, again_in_s: float) -> None:
-        self._metrics.failed()
-        now_s = self._clock.monotonic_s()
-        if now_s >= self._complain_at_s:
-            self._complain_at_s = now_s + COMPLAIN_EVERY_S
-            self._failing = True
-            _log.error("schema.failed", error=str(error), kind=type(error).__name__, again_in_s=again_in_s)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.unit.archive.archive_world import DAY_MS, T0, World, event
 from tests.unit.archive.conftest import MakeWorld
-from trunkline.archive import archivist as archivist_module
+from trunkline import work_loop
 from trunkline.archive.archivist import Archivist
 from trunkline.archive.errors import StoreError
 from trunkline.archive.index import committed_cursor
@@ -88,11 +88,11 @@ def test_the_lag_grows_while_the_store_fails(make_world: MakeWorld) -> None:
 
 
 def test_it_never_gives_up(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SHORTEST_PAUSE_S", "LONGEST_PAUSE_S", "FIRST_BACKOFF_S", "LONGEST_BACKOFF_S"):
-        monkeypatch.setattr(archivist_module, name, 0.001)
+    for name in ("SHORTEST_PAUSE_S", "FIRST_BACKOFF_S", "LONGEST_BACKOFF_S"):
+        monkeypatch.setattr(work_loop, name, 0.001)
     world = make_world()
     complaints = []
-    monkeypatch.setattr(archivist_module._log, "error", lambda text, **more: complaints.append((text, more)), False)
+    monkeypatch.setattr(work_loop._log, "error", lambda text, **more: complaints.append((text, more)), False)
     run = Run(world)
     world.append(event("a"))
     world.store.failures = 20

@@ -72,6 +72,17 @@ async def check_every_address(host: str, resolver: Resolver, policy: EgressPolic
         policy.check(address)
 
 
+class _NewestFirst(aiohttp.TCPConnector):
+    """Takes the connection that was used last, where aiohttp takes the one that has rested longest: what is needed at
+    a time stays in the caches of the machine, and what a burst left over goes after :data:`KEEP_ALIVE_S`."""
+
+    async def _get(self, key: Any, traces: list[aiohttp.tracing.Trace]) -> Any:
+        resting = self._conns.get(key)
+        if resting is not None:
+            resting.rotate(1)
+        return await super()._get(key, traces)
+
+
 def make_connector(resolver: Resolver, policy: EgressPolicy, tls: ssl.SSLContext | None) -> aiohttp.TCPConnector:
     """``tls`` None: as the system trusts. No bound of its own: each lane has one, and a shared one would let those that
     hang starve the others."""
@@ -92,7 +103,7 @@ def make_connector(resolver: Resolver, policy: EgressPolicy, tls: ssl.SSLContext
             raise
         return made
 
-    return aiohttp.TCPConnector(
+    return _NewestFirst(
         resolver=GuardedResolver(resolver, policy),
         use_dns_cache=False,  # the resolver remembers, and what is remembered is judged again
         limit=0,

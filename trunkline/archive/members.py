@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from trunkline.archive import bloom
 from trunkline.archive.errors import ArchiveCorrupt, IndexFailed, ObjectMissing
@@ -68,6 +68,22 @@ class Member:
     def position(self) -> int:
         """Ordered as the members were written; ``place_of(position, line)`` is the place of a line."""
         return member_position(self.file_id, self.number)
+
+
+class Members(Protocol):
+    """What goes through an archive needs of it, whatever its events are read as. See :class:`MemberReader`."""
+
+    def members(
+        self,
+        *,
+        sources: Sequence[str] | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[Member]: ...
+
+    def last_position(self) -> int: ...
 
 
 _FILE: Final = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +9,7 @@ import msgspec
 
 from trunkline.archive.blocked_lines import read_blocked_line
 from trunkline.archive.layout import BLOCKED_EVENTS, blocked_position_of
-from trunkline.archive.members import Member, MemberReader
+from trunkline.archive.members import Member, MemberReader, Members
 from trunkline.archive.reader import ArchiveReader
 from trunkline.archive.store import ObjectStore
 from trunkline.log.records import BlockedEvent, LoggedEvent
@@ -25,20 +24,8 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     given: Given
 
 
-class Archive(Protocol):
+class Archive(Members, Protocol):
     """Archived events of one kind. Calls raise ArchiveError."""
-
-    def members(
-        self,
-        *,
-        sources: Sequence[str] | None = None,
-        since_ms: int | None = None,
-        until_ms: int | None = None,
-        start: int = 0,
-        stop: int | None = None,
-    ) -> Iterator[Member]: ...
-
-    def last_position(self) -> int: ...
 
     def positions(self, member: Member) -> tuple[int, int]:
         """Of the envelopes of its first event and its last."""

@@ -9,31 +9,20 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from trunkline.archive.errors import ArchiveCorrupt, ObjectMissing
-from trunkline.archive.reader import ArchivedEvent, Member
+from trunkline.archive.members import Member, Members
+from trunkline.archive.reader import ArchivedEvent
 from trunkline.replay.model import PlaceRange
 from trunkline.replay.plan import PlanMember, PlanWriter, bitmap
 
 
-class Archive(Protocol):
+class Archive(Members, Protocol):
     """What of the archive's reader is used."""
-
-    def members(
-        self,
-        *,
-        sources: Sequence[str] | None = None,
-        since_ms: int | None = None,
-        until_ms: int | None = None,
-        start: int = 0,
-        stop: int | None = None,
-    ) -> Iterator[Member]: ...
 
     def by_place_range(
         self, source: str, first_place: int, end_place: int, *, partition: str = "0", start: int = 0
     ) -> Iterator[Member]: ...
 
     def read_member(self, position: int) -> list[ArchivedEvent]: ...
-
-    def last_position(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

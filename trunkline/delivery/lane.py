@@ -33,6 +33,7 @@ from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.sender_slot import SenderSlot
 from trunkline.delivery.waiting import ROUNDING_S, WaitingEvents, event_of, held_up_s
+from trunkline.delivery.wake_timer import WakeTimer
 from trunkline.delivery.window import LaneEvent
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Result, Sender
 from trunkline.spec.outcomes import DESTINATION_DELETED
@@ -88,8 +89,7 @@ class Lane:
         self._flights: set[Flight] = set()
         self._waiting = WaitingEvents(clock)
         self._senders: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.Handle | None = None
-        self._timer_at_s = 0.0
+        self._timer = WakeTimer(self.wake)
         self._persisted: LaneState | None = None
         self._changed = False
         self._unrecorded = 0
@@ -108,7 +108,7 @@ class Lane:
             random=random,
             open_sender=self._sender.opened,
             on_change=self._change,
-            wake_in=self._wake_in,
+            wake_in=self._timer.wake_in,
         )
         self.intake = LaneIntake(
             feed,
@@ -173,7 +173,7 @@ class Lane:
         if not waiting and not len(self._waiting):
             return
         if (wait_s := self.gate.wait_s()) > 0:
-            self._wake_in(wait_s)
+            self._timer.wake_in(wait_s)
             return
         rules = self._sender.rules
         due = 0
@@ -181,7 +181,7 @@ class Lane:
             if self._is_due(rules):
                 due = len(self._waiting)
             else:
-                self._wake_in(self._waiting.wait_s() + rules.wait_s)
+                self._timer.wake_in(self._waiting.wait_s() + rules.wait_s)
         if not due and not (waiting and self._is_ripe(rules)):
             return
         starting = len(self._senders) - len(self._flights)
@@ -199,21 +199,6 @@ class Lane:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("lane.sender_died", lane=self.key, exc_info=error)
 
-    def _wake_in(self, wait_s: float) -> None:
-        """At the latest: an earlier call that was asked for stays."""
-        loop = asyncio.get_running_loop()
-        at_s = loop.time() + wait_s
-        if self._timer is not None:
-            if self._timer_at_s <= at_s:
-                return
-            self._timer.cancel()
-        self._timer = loop.call_later(wait_s, self._timer_fired)
-        self._timer_at_s = at_s
-
-    def _timer_fired(self) -> None:
-        self._timer = None
-        self.wake()
-
     def _next_batch(self) -> list[LaneEvent] | None:
         """What to send now. None: nothing, or not now; whoever frees the way, or a timer, wakes the lane."""
         if self._held_by:
@@ -226,7 +211,7 @@ class Lane:
             return None
         if (wait_s := gate.wait_s()) > 0:
             if self._queue or len(self._waiting) or self.feed.behind is not None:
-                self._wake_in(wait_s)
+                self._timer.wake_in(wait_s)
             return None
         rules = self._sender.rules
         waiting = self._waiting
@@ -237,7 +222,7 @@ class Lane:
         batch = take_batch(waiting, self._queue if may_take else None, rules) if is_due or may_take else []
         if not batch and len(waiting):
             # The queue may have to wait for the rows: nobody else would wake a lane that is behind.
-            self._wake_in(waiting.wait_s() + rules.wait_s)
+            self._timer.wake_in(waiting.wait_s() + rules.wait_s)
         return batch or None
 
     def _is_due(self, rules: BatchRules) -> bool:
@@ -252,7 +237,7 @@ class Lane:
         left_s = self._queue.first.queued_s + rules.wait_s - self._clock.monotonic_s()
         if left_s <= 0 or self.feed.behind is not None:
             return True
-        self._wake_in(left_s)
+        self._timer.wake_in(left_s)
         return False
 
     def _expire(self) -> None:
@@ -422,9 +407,7 @@ class Lane:
         """Begin no further attempt until every reason is released. Attempts under way go on."""
         self._held_by.add(reason)
         self._circuit.hold()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
 
     def release(self, reason: str) -> None:
         self._held_by.discard(reason)

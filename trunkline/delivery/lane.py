@@ -182,7 +182,7 @@ class Lane:
                 due = len(self._waiting)
             else:
                 self._timer.wake_in(self._waiting.wait_s() + rules.wait_s)
-        if not due and not (waiting and self._is_ripe(rules)):
+        if (not due and not (waiting and self._is_ripe(rules))) or self._must_be_recorded():
             return
         starting = len(self._senders) - len(self._flights)
         batches = max((waiting + due) / rules.events, self._queue.size_bytes / rules.size_bytes if waiting else 0)
@@ -206,8 +206,7 @@ class Lane:
         gate = self.gate
         if not gate.has_room(self._settings.background):
             return None
-        if self._unrecorded + self._recording + len(self._flights) >= UNRECORDED_REQUESTS + gate.settings.concurrency:
-            self._awaits_record = True
+        if self._must_be_recorded():
             return None
         if (wait_s := gate.wait_s()) > 0:
             if self._queue or len(self._waiting) or self.feed.behind is not None:
@@ -224,6 +223,15 @@ class Lane:
             # The queue may have to wait for the rows: nobody else would wake a lane that is behind.
             self._timer.wake_in(waiting.wait_s() + rules.wait_s)
         return batch or None
+
+    def _must_be_recorded(self) -> bool:
+        """Whether a commit must come before the next request; :meth:`recorded` wakes the lane. A sender that were
+        started nevertheless would end at once, and another be started in its place."""
+        requests = self._unrecorded + self._recording + len(self._flights)
+        if requests >= UNRECORDED_REQUESTS + self.gate.settings.concurrency:
+            self._awaits_record = True
+            return True
+        return False
 
     def _is_due(self, rules: BatchRules) -> bool:
         """Whether events that wait for another attempt should be sent now: those that are due soon after one another

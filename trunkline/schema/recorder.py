@@ -10,7 +10,7 @@ import structlog
 from trunkline.clock import Clock
 from trunkline.log.base import EventLog, LogError
 from trunkline.schema.database import SchemaDatabase
-from trunkline.schema.errors import SchemaError
+from trunkline.schema.errors import SchemaError, SchemaFailed
 from trunkline.schema.limits import Limits
 from trunkline.schema.metrics import SchemaMetrics
 from trunkline.schema.observer import SchemaObserver
@@ -64,7 +64,13 @@ class SchemaRecorder:
 
     def work(self) -> bool:
         """Read up to the head; whether there was anything to read. Raises SchemaError, LogError, RecordError."""
-        observer = self._observer or self._open()
+        try:
+            return self._follow(self._observer or self._open())
+        except SchemaFailed:
+            self._close()  # a connection to a file that could not be written stays read-only when that is mended
+            raise
+
+    def _follow(self, observer: SchemaObserver) -> bool:
         busy = False
         try:
             while not self._loop.is_stopping and observer.advance():
@@ -87,8 +93,14 @@ class SchemaRecorder:
         try:
             if self._observer is not None:
                 self._observer.commit()
-                self._observer.close()
-            if self._database is not None:
-                self._database.close()
         except (SchemaError, LogError) as error:
             _log.warning("schema.not_committed_at_the_end", error=str(error))
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self._observer is not None:
+            self._observer.close()
+        if self._database is not None:
+            self._database.close()
+        self._observer = self._database = None

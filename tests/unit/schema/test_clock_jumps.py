@@ -36,9 +36,10 @@ class JumpingClock:
 
 def make(world: World) -> JumpingClock:
     """Let a world go by a clock that jumps; some days after its start, at noon."""
-    world.clock = clock = JumpingClock(T0 + 10 * DAY_MS + 11 * HOUR_MS)  # type: ignore[assignment]
+    clock = JumpingClock(T0 + 10 * DAY_MS + 11 * HOUR_MS)
+    world.clock = clock  # type: ignore[assignment]
     world.restart()
-    return clock  # type: ignore[return-value]
+    return clock
 
 
 def send(world: World, message_id: str = "m") -> None:

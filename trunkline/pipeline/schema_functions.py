@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -157,6 +157,10 @@ class _Writer:
         self.globals = dict(_GLOBALS)
         self._names = 0
         self._places = 0
+        self._objects = 0
+        """Inside each other in the code that is being written."""
+        self._functions: dict[tuple[int, ...], str] = {}
+        """Those of items, by their schemas and names."""
 
     def event(self, names: Mapping[str, PlannedNames], *, of_head: bool) -> ast.expr:
         """The test of a whole event, which is an object."""
@@ -263,12 +267,28 @@ class _Writer:
             if names.names is not None:
                 closed = [*closed, names.names]
             planned = dict(names.inner)
-        keys = syntax.called(syntax.method(syntax.name(variable), "keys"))
+        members = dict.fromkeys([*named, *required])
+        self._objects += 1
+        objects = self._objects
+
+        def tests_of(needed: Collection[str]) -> list[ast.expr]:
+            tests: list[ast.expr] = []
+            for key in members:
+                place, schemas_of = _key_of(variable, key), named.get(key, ())
+                tests += self._member(place, schemas_of, planned.get(key), level + 1, is_required=key in needed)
+            return tests
+
+        it = syntax.name(variable)
+        keys = syntax.called(syntax.method(it, "keys"))
         tests: list[ast.expr] = [syntax.compared(keys, "<=", syntax.constant(found)) for found in dict.fromkeys(closed)]
-        for key in dict.fromkeys([*named, *required]):
-            place, is_required = _key_of(variable, key), key in required
-            tests += self._member(place, named.get(key, ()), planned.get(key), level + 1, is_required=is_required)
-        return tests
+        tests += tests_of(required)
+        is_flat = self._objects == objects
+        if not (is_flat and closed == [frozenset(members)] and self._places + len(members) <= MAX_PLACES):
+            return tests
+        # Most events have all that is planned for them. Then nobody needs to ask what is there and what is not.
+        is_complete = syntax.compared(syntax.called(syntax.name("len"), it), "==", syntax.constant(len(members)))
+        complete = tests_of(members) or [syntax.constant(value=True)]
+        return [syntax.choice(is_complete, syntax.every(complete), syntax.every(tests))]
 
     def _items_of(
         self, schemas: Sequence[Mapping[str, Any]], variable: str, names: PlannedNames | None, level: int
@@ -279,15 +299,28 @@ class _Writer:
             raise _UnsupportedError
         if not inner:
             return []
-        types, tests = self._value(inner, "item", names.items if names is not None else None, level + 1)
+        names_of_items = names.items if names is not None else None
+        key = (id(names_of_items), *map(id, inner))
+        if key not in self._functions:
+            self._functions[key] = self._function_of_item(inner, names_of_items, level + 1)
+        function = self._functions[key]
+        if not function:
+            return []
+        answers = syntax.called(syntax.name("map"), syntax.name(function), syntax.name(variable))
+        return [syntax.compared(syntax.constant(value=False), "not in", answers)]
+
+    def _function_of_item(self, schemas: Sequence[Any], names: PlannedNames | None, level: int) -> str:
+        """Its name; empty if every item is fine."""
+        objects = self._objects
+        types, tests = self._value(schemas, "item", names, level)
+        self._objects = objects
         if types != _ALL_TYPES:
             tests.insert(0, self._is_one_of(types, "item"))
         if not tests:
-            return []
+            return ""
         function = self._new("f")
         self.globals[function] = FunctionType(syntax.plain_predicate("item", syntax.every(tests)), self.globals)
-        answers = syntax.called(syntax.name("map"), syntax.name(function), syntax.name(variable))
-        return [syntax.compared(syntax.constant(value=False), "not in", answers)]
+        return function
 
     def _is_chosen(self, choices: Sequence[str | None], types: frozenset[str], variable: str) -> ast.expr:
         it = syntax.name(variable)

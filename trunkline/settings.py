@@ -17,17 +17,29 @@ Errors::
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, cast
 
-Network = IPv4Network | IPv6Network
+from trunkline.setting_values import (
+    GIB,
+    MIB,
+    Network,
+    Refused,
+    format_value,
+    number,
+    one_of,
+    parse_networks,
+    parse_path,
+    parse_switch,
+    parse_text,
+    size,
+    whole_number,
+)
 
 ENVIRONMENT_PREFIX: Final = "TRUNKLINE_"
 FILE_NAME: Final = "trunkline.toml"
@@ -38,22 +50,6 @@ _OTHER_VARIABLES: Final = frozenset({"TRUNKLINE_FAILPOINTS"})
 _KUBERNETES_SERVICE_LINK: Final = re.compile(r"TRUNKLINE_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+)")
 """Kubernetes sets these (and ``TRUNKLINE_PORT=tcp://…``) in each pod beside a Service ``trunkline``."""
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
-_SIZE_UNITS: Final = {
-    "": 1,
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
-MIB: Final = 2**20
-GIB: Final = 2**30
-
 
 class SettingsError(Exception):
     """The settings can't be used. ``problems`` holds one sentence each, with the mend."""
@@ -61,105 +57,6 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-class _Refused(Exception):
-    """Why one value was refused."""
-
-
-def _number(value: object, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise _Refused("not a number")
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise _Refused("not a number") from None
-    if not math.isfinite(number) or not least <= number <= most:
-        raise _Refused(f"not between {least:g} and {most:g}")
-    return number
-
-
-def _whole(least: int, most: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        number = _number(value, least, most)
-        if number != int(number):
-            raise _Refused("not a whole number")
-        return int(number)
-
-    return parse
-
-
-def _seconds(least: float, most: float) -> Callable[[object], float]:
-    return lambda value: _number(value, least, most)
-
-
-def _size(least: int, most: int = 2**60) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str):
-            match = _SIZE.fullmatch(value.strip())
-            unit = _SIZE_UNITS.get(match[2].lower()) if match else None
-            if match is None or unit is None:
-                raise _Refused("not a size; write bytes or a unit, such as 64MiB")
-            value = math.floor(float(match[1]) * unit) if len(match[1]) < 20 else 2**62
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-            raise _Refused("not a size; write bytes or a unit, such as 64MiB")
-        if not least <= value <= most:
-            raise _Refused(f"not between {least} and {most} bytes")
-        return int(value)
-
-    return parse
-
-
-def _one_of(*choices: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        for choice in choices:
-            if not isinstance(value, bool) and str(value).strip() == str(choice):
-                return choice
-        raise _Refused(f"not one of {', '.join(map(str, choices))}")
-
-    return parse
-
-
-def _switch(value: object) -> bool:
-    switches = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-    on = switches.get(str(value).strip().lower())
-    if on is None:
-        raise _Refused("not true or false")
-    return on
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _Refused("not a text, or empty")
-    return value.strip()
-
-
-def _path(value: object) -> Path:
-    if isinstance(value, Path):
-        return value
-    text = _text(value)
-    if "\0" in text:
-        raise _Refused("not a path")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise _Refused("the home directory that ~ stands for is unknown") from None
-
-
-def _networks(value: object) -> tuple[Network, ...]:
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, list | tuple):
-        raise _Refused("not a list of networks")
-    networks: list[Network] = []
-    for item in value:
-        try:
-            if not isinstance(item, str | IPv4Network | IPv6Network):
-                raise ValueError
-            networks.append(ip_network(item))
-        except ValueError:
-            raise _Refused(f"{item!r} is not a network such as 10.0.0.0/8 or 192.0.2.7") from None
-    return tuple(networks)
 
 
 def _setting(
@@ -181,77 +78,77 @@ class Settings:
     """All process settings, parsed. Sizes are bytes, ``_s`` seconds, ``_hours`` hours, ``_days`` days."""
 
     data_dir: Path = _setting(
-        Path("data"), "path", _path, "Directory that holds everything Trunkline keeps.", home="outside"
+        Path("data"), "path", parse_path, "Directory that holds everything Trunkline keeps.", home="outside"
     )
     config: Path | None = _setting(
         None,
         "path",
-        _path,
+        parse_path,
         "The workspace's YAML file. Without it `workspace.yaml` in the data directory, which the first start writes.",
     )
-    host: str = _setting("127.0.0.1", "text", _text, "Address to listen on. `0.0.0.0` listens on all of IPv4.")
+    host: str = _setting("127.0.0.1", "text", parse_text, "Address to listen on. `0.0.0.0` listens on all of IPv4.")
     port: int = _setting(
-        8080, "integer", _whole(0, 65534), "Port of the Tracking API and the CDN. 0 takes any free port."
+        8080, "integer", whole_number(0, 65534), "Port of the Tracking API and the CDN. 0 takes any free port."
     )
     ingest_processes: int = _setting(
-        1, "integer", _whole(1, 64), "Processes that answer the Tracking API. One uses about one core."
+        1, "integer", whole_number(1, 64), "Processes that answer the Tracking API. One uses about one core."
     )
     ingest_queue_bytes: int = _setting(
         64 * MIB,
         "size",
-        _size(MIB),
+        size(MIB),
         "Requests of one ingest process that are being received or wait for the disk, in bytes. Above it, requests "
         "get 429 with `Retry-After`.",
     )
     ingest_queue_requests: int = _setting(
         10_000,
         "integer",
-        _whole(1, 1_000_000),
+        whole_number(1, 1_000_000),
         "Requests of one ingest process that may wait for the disk. Above it, requests get 429 with `Retry-After`.",
     )
     max_connections: int = _setting(
         4096,
         "integer",
-        _whole(1, 1_000_000),
+        whole_number(1, 1_000_000),
         "Connections that one ingest process holds open at once. Above it, requests get 503 with `Retry-After`.",
     )
     header_timeout_s: float = _setting(
-        10.0, "seconds", _seconds(0.1, 3600), "Time for a client to send the whole header of a request."
+        10.0, "seconds", number(0.1, 3600), "Time for a client to send the whole header of a request."
     )
     body_timeout_s: float = _setting(
-        30.0, "seconds", _seconds(0.1, 3600), "Time for a client to send the whole body of a request."
+        30.0, "seconds", number(0.1, 3600), "Time for a client to send the whole body of a request."
     )
     unknown_key_status: int = _setting(
         200,
         "200 or 401",
-        _one_of(200, 401),
+        one_of(200, 401),
         "HTTP status for an unknown or disabled write key. 200 is what Segment answers; the request leaves a "
         "trace either way.",
     )
     trusted_proxies: tuple[Network, ...] = _setting(
         (),
         "networks",
-        _networks,
+        parse_networks,
         "Networks of your own proxies. Only their `X-Forwarded-For`, `-Host` and `-Proto` are believed.",
     )
     fetch_browser_sdk: bool = _setting(
         True,
         "true or false",
-        _switch,
+        parse_switch,
         "Whether the server fetches Segment's browser SDK from npm when a source needs it and it is not there yet. "
         "Without it run `trunkline cdn install`.",
     )
     metrics_token: str | None = _setting(
         None,
         "text",
-        _text,
+        parse_text,
         "Bearer token for `/metrics`. Without one `/metrics` answers callers on this machine only.",
         secret=True,
     )
     master_key: str | None = _setting(
         None,
         "base64 or hex",
-        _text,
+        parse_text,
         "Key that protects secrets at rest: 32 bytes in base64 or hex. Without it the key is in `master.key` "
         "in the data directory, created at the first start.",
         secret=True,
@@ -260,118 +157,118 @@ class Settings:
     reserve_bytes: int = _setting(
         256 * MIB,
         "size",
-        _size(0),
+        size(0),
         "Free disk space that is left untouched. Below it, ingest answers 503 until space returns.",
     )
     log_retention_hours: float = _setting(
-        24.0, "hours", lambda value: _number(value, 0, 24 * 366), "How long the event log is kept at least."
+        24.0, "hours", number(0, 24 * 366), "How long the event log is kept at least."
     )
     log_max_bytes: int = _setting(
         20 * GIB,
         "size",
-        _size(MIB),
+        size(MIB),
         "Size of one topic of the event log (`ingested`, `accepted`) above which its oldest segments go "
         "early, once every reader has passed them.",
     )
     log_segment_bytes: int = _setting(
         64 * MIB,
         "size",
-        _size(64 * 1024, 4 * GIB),
+        size(64 * 1024, 4 * GIB),
         "Size of one file of the event log; space is freed by the file.",
     )
     archive: bool = _setting(
         True,
         "true or false",
-        _switch,
+        parse_switch,
         "Whether accepted events are archived, and blocked ones kept. Without it nothing can be replayed.",
     )
     archive_url: str = _setting(
         "",
         "address",
-        _text,
+        parse_text,
         "Where the archive's files go: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX` or "
         "`file:///PATH`. Without it `archive` in the data directory.",
     )
     archive_retention_days: float = _setting(
         365.0,
         "days",
-        lambda value: _number(value, 1, 36_500),
+        number(1, 36_500),
         "How long the archive keeps events, counted from the end of the day on which they were received.",
     )
     blocked_retention_days: float = _setting(
         30.0,
         "days",
-        lambda value: _number(value, 1, 36_500),
+        number(1, 36_500),
         "How long events that the source stage blocked are kept beside the archive, counted likewise.",
     )
     archive_flush_s: float = _setting(
         300.0,
         "seconds",
-        _seconds(0.1, 86_400),
+        number(0.1, 86_400),
         "Time after which events that were received are written to the archive, in files of one source each.",
     )
     archive_file_bytes: int = _setting(
         64 * MIB,
         "size",
-        _size(64 * 1024, 4 * GIB),
+        size(64 * 1024, 4 * GIB),
         "Size of the events in one file of the archive, before compression. No file is larger than 100 MB.",
     )
     schema: bool = _setting(
         True,
         "true or false",
-        _switch,
+        parse_switch,
         "Whether it is recorded which events, properties and violations each source sends. Without it "
         "`trunkline schema`, `violations` and `blocked` have nothing to show.",
     )
     schema_retention_days: float = _setting(
         90.0,
         "days",
-        lambda value: _number(value, 1, 36_500),
+        number(1, 36_500),
         "How long an event, property or violation that is not seen any more is remembered.",
     )
     schema_max_bytes: int = _setting(
         GIB,
         "size",
-        _size(MIB),
+        size(MIB),
         "Size of that record above which events, properties and violations that are new are counted as `$other`.",
     )
     schema_cpu_percent: float = _setting(
         5.0,
         "percent",
-        lambda value: _number(value, 0, 100),
+        number(0, 100),
         "Share of one core that looking at properties may take. Beyond it not every event is looked at, and their "
         "counts are estimates; counts of events stay exact.",
     )
     schema_samples: int = _setting(
         3,
         "integer",
-        _whole(0, 20),
+        whole_number(0, 20),
         "How many of the newest events are kept of each violation, 4 KB of each. 0 keeps none.",
     )
     dedupe_memtable_keys: int = _setting(
         250_000,
         "integer",
-        _whole(1000, 100_000_000),
+        whole_number(1000, 100_000_000),
         "Message ids that the dedupe index holds in memory before it writes them to a file. More is faster "
         "and takes more memory.",
     )
     lane_concurrency: int = _setting(
-        16, "integer", _whole(1, 10_000), "Requests in flight for one destination, unless it says otherwise."
+        16, "integer", whole_number(1, 10_000), "Requests in flight for one destination, unless it says otherwise."
     )
     lane_memory_bytes: int = _setting(
         256 * MIB,
         "size",
-        _size(MIB),
+        size(MIB),
         "Memory for the events that all destinations together have queued. A destination that is behind reads the log "
         "in slices that fit.",
     )
     send_timeout_s: float = _setting(
-        10.0, "seconds", _seconds(0.1, 600), "Time for one request to a destination, answer included."
+        10.0, "seconds", number(0.1, 600), "Time for one request to a destination, answer included."
     )
     shutdown_grace_s: float = _setting(
         10.0,
         "seconds",
-        _seconds(0, 600),
+        number(0, 600),
         "Time after SIGTERM for sends in flight to end. What is left stays pending and is sent after the next start.",
     )
 
@@ -392,23 +289,6 @@ class SettingInfo:
 
 def _fields() -> Mapping[str, Field[Any]]:
     return {item.name: item for item in fields(Settings)}
-
-
-def format_value(value: object) -> str:
-    """A setting's value as one would write it in the environment; secrets must not come here."""
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return ",".join(str(item) for item in value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= MIB:
-        for unit, size in (("GiB", GIB), ("MiB", MIB)):
-            if value % size == 0:
-                return f"{value // size}{unit}"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
 
 
 def describe_settings() -> list[SettingInfo]:
@@ -445,8 +325,8 @@ def load_settings(environ: Mapping[str, str], flags: Mapping[str, object] | None
 
     source, raw = given.get("data_dir", ("", Settings().data_dir))
     try:
-        data_dir = _path(raw)
-    except _Refused as refused:
+        data_dir = parse_path(raw)
+    except Refused as refused:
         raise SettingsError([*problems, f"{source}: {refused}."]) from None
     for name, (place, value) in _read_file(data_dir / FILE_NAME, problems).items():
         given.setdefault(name, (place, value))
@@ -456,7 +336,7 @@ def load_settings(environ: Mapping[str, str], flags: Mapping[str, object] | None
         metadata = _fields()[name].metadata
         try:
             values[name] = metadata["parse"](value)
-        except _Refused as refused:
+        except Refused as refused:
             shown = "" if metadata["secret"] else f": {value!r}"
             problems.append(f"{place}: {refused}{shown}. Its type is {metadata['type']}.")
     if problems:

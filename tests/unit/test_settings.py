@@ -8,15 +8,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from trunkline.settings import (
-    GIB,
-    MIB,
-    Settings,
-    SettingsError,
-    describe_settings,
-    format_value,
-    load_settings,
-)
+from trunkline.setting_values import GIB, MIB, format_value
+from trunkline.settings import Settings, SettingsError, describe_settings, load_settings
 
 untimed = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -6,7 +6,7 @@ way or not yet on disk, however slow the disk: the bound needs no clock.
 
 from __future__ import annotations
 
-from trunkline.delivery.lane import UNRECORDED_REQUESTS
+from trunkline.delivery.unrecorded import UNRECORDED_REQUESTS
 
 
 def most_doubles(concurrency: int, events_a_request: int = 1) -> int:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Final
 
 import structlog
 
@@ -32,16 +31,13 @@ from trunkline.delivery.pace import Pace
 from trunkline.delivery.queue import LaneQueue, take_batch
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.delivery.sender_slot import SenderSlot
+from trunkline.delivery.unrecorded import UnrecordedRequests
 from trunkline.delivery.waiting import ROUNDING_S, WaitingEvents, event_of, held_up_s
 from trunkline.delivery.wake_timer import WakeTimer
 from trunkline.delivery.window import LaneEvent
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, OutgoingEvent, Result, Sender
 from trunkline.spec.outcomes import DESTINATION_DELETED
 from trunkline.state.base import BulkRow, Changes, LaneState, RetryRow
-
-UNRECORDED_REQUESTS: Final = 256
-"""So many requests, and the concurrency, may have been begun since the last commit: it bounds what a kill can make
-come twice."""
 
 _log = structlog.get_logger(__name__)
 
@@ -92,9 +88,7 @@ class Lane:
         self._timer = WakeTimer(self.wake)
         self._persisted: LaneState | None = None
         self._changed = False
-        self._unrecorded = 0
-        self._recording = 0
-        self._awaits_record = False
+        self._unrecorded = UnrecordedRequests()
         self._held_by: set[str] = set()
         self._circuit = CircuitTime(gate.breaker, clock)
         self._deleted = False
@@ -227,11 +221,7 @@ class Lane:
     def _must_be_recorded(self) -> bool:
         """Whether a commit must come before the next request; :meth:`recorded` wakes the lane. A sender that were
         started nevertheless would end at once, and another be started in its place."""
-        requests = self._unrecorded + self._recording + len(self._flights)
-        if requests >= UNRECORDED_REQUESTS + self.gate.settings.concurrency:
-            self._awaits_record = True
-            return True
-        return False
+        return self._unrecorded.must_be_recorded(len(self._flights), self.gate.settings.concurrency)
 
     def _is_due(self, rules: BatchRules) -> bool:
         """Whether events that wait for another attempt should be sent now: those that are due soon after one another
@@ -310,7 +300,7 @@ class Lane:
         first_attempt = batch[0].attempts == 0
         if not self._deleted:
             self._conclude(batch, outcomes, took_s)
-            self._unrecorded += 1
+            self._unrecorded.new += 1
         self.gate.end(outcomes, probe=probe, background=background, first_attempt=first_attempt, latency_s=took_s)
         if probe and not self._deleted:
             self._expire()
@@ -367,7 +357,7 @@ class Lane:
         if self._deleted and not self._changed:
             return False
         self._ledger.collect(changes)
-        if not (self._changed or self._flights or self._unrecorded):
+        if not (self._changed or self._flights or self._unrecorded.new):
             return False
         self._changed = False
         if not self._deleted:
@@ -384,8 +374,7 @@ class Lane:
         self._ledger.collect(changes)
         if self._bulk.in_use:
             self._bulk.collect(changes)
-        self._recording += self._unrecorded
-        self._unrecorded = 0
+        self._unrecorded.collected()
         self.intake.window.drop_settled()
         state = self.intake.state()
         if state != self._persisted:
@@ -394,9 +383,7 @@ class Lane:
 
     def recorded(self) -> None:
         """What was collected is on disk."""
-        waited = self._awaits_record
-        self._awaits_record = False
-        self._recording = 0
+        waited = self._unrecorded.recorded()
         if self._bulk.in_use:
             waited = waited or not self._bulk.is_empty
             self._bulk.recorded()

@@ -7,19 +7,13 @@ fails is tried again unchanged while all lanes are held.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
-from unittest.mock import patch
 
 from trunkline.clock import Clock, SystemClock
-from trunkline.delivery import feed as feed_module
-from trunkline.delivery import flight as flight_module
-from trunkline.delivery import ledger as ledger_module
-from trunkline.delivery import queue as queue_module
 from trunkline.delivery.accepted import EnvelopeReader, PlacedEnvelope
 from trunkline.delivery.breaker import BreakerSettings
 from trunkline.delivery.budget import MemoryBudget
@@ -48,7 +42,7 @@ from trunkline.spec.outcomes import FAILED as FAILED_EVENTS
 from trunkline.state.base import Changes, RecordCounts, StateError
 from trunkline.testing.memory_log import MemoryLog
 from trunkline.testing.memory_state import MemoryStateStore
-from trunkline.workspace.model import DeliveryOptions, Destination, Snapshot, Source
+from trunkline.workspace.model import Snapshot
 
 QUICK = RetryPolicy(first_wait_s=0.001, growth=1.0, longest_wait_s=0.002, max_attempts=1000)
 NEVER_OPENS = BreakerSettings(least_outcomes=1 << 60)
@@ -66,50 +60,6 @@ Peer = Callable[[str, Sequence[str]], Awaitable[Sequence[Outcome]]]
 """(destination, the messageIds of a request) to an outcome each, after as long as it likes."""
 BulkPeer = Callable[[str, BulkBatch, Sequence[str]], Awaitable[Outcome]]
 """(destination, batch, its messageIds) to the outcome."""
-
-
-def snapshot_of(
-    destinations: Mapping[str, Sequence[str]],
-    *,
-    disabled: Sequence[str] = (),
-    delivery: Mapping[str, DeliveryOptions] | None = None,
-    version: str = "",
-) -> Snapshot:
-    """Destinations with their sources."""
-    sources = {source for names in destinations.values() for source in names}
-    options = delivery or {}
-    return Snapshot(
-        version=repr((destinations, tuple(disabled), version)),
-        slug="acme",
-        name="Acme",
-        sources={slug: Source(slug, slug, "http", (f"wk_{slug}",)) for slug in sources},
-        destinations={
-            slug: Destination(
-                slug,
-                slug,
-                "scripted",
-                tuple(names),
-                slug not in disabled,
-                {"version": version},
-                options.get(slug, DeliveryOptions()),
-            )
-            for slug, names in destinations.items()
-        },
-    )
-
-
-@contextlib.contextmanager
-def tight_lanes(
-    queue_events: int = 10_000, rows: int = 10_000, row_after_s: float = 1.0, read_bytes: int = 200
-) -> Iterator[None]:
-    """Lanes that fall behind, hit their cap and make rows sooner than in life."""
-    with (
-        patch.object(queue_module, "QUEUE_EVENTS", queue_events),
-        patch.object(ledger_module, "ROWS_CAP", rows),
-        patch.object(flight_module, "ROW_AFTER_S", row_after_s),
-        patch.object(feed_module, "READ_BYTES", read_bytes),
-    ):
-        yield
 
 
 class ScriptedSender:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.delivery.lane_world import FAILED, HANG, RETRY, World, snapshot_of, tight_lanes
+from tests.unit.delivery.lane_setup import snapshot_of, tight_lanes
+from tests.unit.delivery.lane_world import FAILED, HANG, RETRY, World
 from trunkline.delivery.retry import RetryPolicy
 from trunkline.destinations.kit import DELIVERED_OUTCOME, Outcome
 from trunkline.state.base import position_of

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.delivery.lane_world import FAILED, RETRY, World, snapshot_of, tight_lanes
+from tests.unit.delivery.lane_setup import snapshot_of, tight_lanes
+from tests.unit.delivery.lane_world import FAILED, RETRY, World
 from trunkline.delivery.breaker import DEFAULT_SETTINGS
 from trunkline.delivery.retry import DEFAULT_POLICY
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome, Result

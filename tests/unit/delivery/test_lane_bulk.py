@@ -11,7 +11,8 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.unit.delivery.lane_world import FAILED, RETRY, World, snapshot_of, tight_lanes
+from tests.unit.delivery.lane_setup import snapshot_of, tight_lanes
+from tests.unit.delivery.lane_world import FAILED, RETRY, World
 from trunkline.delivery import bulk as bulk_module
 from trunkline.delivery.breaker import DEFAULT_SETTINGS
 from trunkline.delivery.bulk import BUFFER_BYTES, PENDING_BATCHES

@@ -9,7 +9,8 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.delivery.lane_world import FAILED, HANG, RETRY, Answer, World, snapshot_of, tight_lanes
+from tests.unit.delivery.lane_setup import snapshot_of, tight_lanes
+from tests.unit.delivery.lane_world import FAILED, HANG, RETRY, Answer, World
 from trunkline.destinations.kit import DELIVERED_OUTCOME, Outcome
 
 DESTINATIONS = {"one": ["web"], "two": ["web", "app"], "three": ["app"]}

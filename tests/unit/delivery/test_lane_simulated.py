@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.delivery.lane_world import RETRY, World, snapshot_of
+from tests.unit.delivery.lane_setup import snapshot_of
+from tests.unit.delivery.lane_world import RETRY, World
 from trunkline.delivery.breaker import DEFAULT_SETTINGS
 from trunkline.delivery.retry import DEFAULT_POLICY
 from trunkline.destinations.kit import DELIVERED_OUTCOME, Outcome, Result

@@ -14,10 +14,11 @@ from random import Random
 
 import pytest
 
-from tests.unit.delivery.lane_world import FAILED, RETRY, World, snapshot_of
+from tests.unit.delivery.lane_setup import snapshot_of
+from tests.unit.delivery.lane_world import FAILED, RETRY, World
 from trunkline.delivery.breaker import DEFAULT_SETTINGS
-from trunkline.delivery.lane import UNRECORDED_REQUESTS
 from trunkline.delivery.retry import DEFAULT_POLICY
+from trunkline.delivery.unrecorded import UNRECORDED_REQUESTS
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, BulkBatch, BulkRules, Outcome, Result
 from trunkline.testing.simulated_time import SimulatedClock, run_simulated
 from trunkline.workspace.model import DeliveryOptions

@@ -8,7 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.unit.delivery.lane_world import RETRY, World, snapshot_of, tight_lanes
+from tests.unit.delivery.lane_setup import snapshot_of, tight_lanes
+from tests.unit.delivery.lane_world import RETRY, World
 from trunkline.clock import SystemClock
 from trunkline.delivery import intake as intake_module
 from trunkline.delivery.retry import RetryPolicy

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.delivery.lane_world import World, snapshot_of, tight_lanes
+from tests.unit.delivery.lane_setup import snapshot_of, tight_lanes
+from tests.unit.delivery.lane_world import World
 from trunkline.destinations.kit import DELIVERED_OUTCOME, Outcome
 from trunkline.log.records import AcceptedEvent
 from trunkline.pipeline.gate import compile_gate

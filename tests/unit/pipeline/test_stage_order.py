@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.delivery.lane_world import World, snapshot_of
+from tests.unit.delivery.lane_setup import snapshot_of
+from tests.unit.delivery.lane_world import World
 from trunkline.clock import SystemClock
 from trunkline.dedupe import DedupeIndex
 from trunkline.destinations.kit import DELIVERED_OUTCOME, BatchRules, Outcome

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.unit.delivery.lane_world import tight_lanes
+from tests.unit.delivery.lane_setup import tight_lanes
 from tests.unit.replay.replay_world import (
     BOTH,
     FAILED,

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.contract.state_engines import ENGINES, Engine, MakeEngine, engines
+from tests.contract.delivery_record_kit import (
+    DAY,
+    EVER,
+    HOUR,
+    MINUTE_MS,
+    START,
+    attempt,
+    bulk_row,
+    key,
+    rows_of,
+    sample,
+    tidy,
+)
+from tests.contract.state_engines import Engine
 from trunkline.state.base import (
     ATTEMPTS_KEPT_D,
     MINUTES_KEPT_H,
@@ -19,8 +27,6 @@ from trunkline.state.base import (
     OTHER_NAME,
     RECORD_KEPT_D,
     SAMPLES_PER_REASON,
-    Attempt,
-    BulkRow,
     Changes,
     LaneKey,
     LatencyKey,
@@ -28,106 +34,8 @@ from trunkline.state.base import (
     RecordCounts,
     RecordKey,
     RetryRow,
-    Sample,
     StateFull,
-    StateStore,
 )
-from trunkline.testing.memory_state import MemoryStateStore
-
-MINUTE_MS = 60_000
-HOUR = 60
-DAY = 24 * HOUR
-START = 490_000 * HOUR
-"""A minute at which an hour begins."""
-EVER = 1 << 60
-
-
-@pytest.fixture(params=ENGINES)
-def make_engine(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MakeEngine]:
-    yield from engines(request.param, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def engine(make_engine: MakeEngine) -> Engine:
-    return make_engine()
-
-
-def key(minute: int = START, **more: Any) -> RecordKey:
-    values: dict[str, Any] = {
-        "minute": minute,
-        "destination": "hook",
-        "source": "web",
-        "subscription": "",
-        "type": "track",
-        "name": "Order Completed",
-        "app_version": "1.0",
-        "outcome": "delivered",
-        "reason": "",
-    }
-    return RecordKey(**(values | more))
-
-
-def attempt(at_ms: int = START * MINUTE_MS, **more: Any) -> Attempt:
-    values: dict[str, Any] = {
-        "destination": "hook",
-        "subscription": "",
-        "partition": "0",
-        "place": 7,
-        "last_place": 7,
-        "message_id": "m7",
-        "number": 1,
-        "at_ms": at_ms,
-        "outcome": "retry",
-        "reason": "503",
-        "detail": "HTTP 503",
-    }
-    return Attempt(**(values | more))
-
-
-def sample(at_ms: int = START * MINUTE_MS, **more: Any) -> Sample:
-    values: dict[str, Any] = {
-        "destination": "hook",
-        "reason": "503",
-        "at_ms": at_ms,
-        "message_id": f"m{at_ms}",
-        "sent": '{"type":"track"}',
-        "request": '{"method":"POST"}',
-        "response": '{"status":503}',
-    }
-    return Sample(**(values | more))
-
-
-def bulk_row(place: int, **more: Any) -> BulkRow:
-    values: dict[str, Any] = {
-        "destination": "hook",
-        "partition": "0",
-        "place": place,
-        "end_place": place + 5,
-        "open": True,
-        "file": f"bulk-{place}",
-        "size_bytes": 100,
-        "events": {"web": 4, "app": 1},
-        "opened_at_ms": 5,
-    }
-    return BulkRow(**(values | more))
-
-
-def tidy(store: StateStore, minute: int) -> None:
-    for _ in range(1000):
-        if not store.tidy(minute * MINUTE_MS):
-            return
-    raise AssertionError("tidying does not end")
-
-
-def rows_of(store: StateStore, since_ms: int = 0, until_ms: int = EVER, **only: str) -> dict[Any, tuple[int, ...]]:
-    found = {}
-    for row in store.record(since_ms, until_ms, **only):
-        assert (row.key, row.grain_minutes) not in found, "a key comes once"
-        found[row.key, row.grain_minutes] = dataclasses.astuple(row.counts)
-    return found
-
 
 # -- counters -------------------------------------------------------------------------------------------------------
 
@@ -407,106 +315,3 @@ def test_a_key_that_comes_back_after_months_counts_anew(engine: Engine, restarts
         ]
     )
     assert engine.store.latencies(0, EVER) == {LatencyKey(START + 100 * DAY, "hook", "web", 2): 1}
-
-
-# -- a model --------------------------------------------------------------------------------------------------------
-
-COUNT = st.integers(1, 5)
-NAMES_HERE = ("a", "b")
-NAMES = st.sampled_from(NAMES_HERE)
-MINUTES = st.integers(START, START + 3 * HOUR)
-KEYS = st.builds(
-    RecordKey,
-    MINUTES,
-    st.sampled_from(["", "a"]),
-    NAMES,
-    NAMES,
-    NAMES,
-    NAMES,
-    NAMES,
-    st.sampled_from(["delivered", "retry"]),
-    NAMES,
-)
-PLACES = st.integers(0, 5)
-ATTEMPTS = st.builds(
-    lambda destination, place, more, minute, number: attempt(
-        minute * MINUTE_MS,
-        destination=destination,
-        place=place,
-        last_place=place + more,
-        message_id="" if more else f"m{place}",
-        number=number,
-    ),
-    NAMES,
-    PLACES,
-    st.sampled_from([0, 0, 3]),
-    MINUTES,
-    st.integers(0, 1 << 40),
-)
-SAMPLES = st.builds(
-    lambda destination, reason, minute, number: sample(
-        minute * MINUTE_MS, destination=destination, reason=reason, message_id=str(number)
-    ),
-    NAMES,
-    NAMES,
-    MINUTES,
-    st.integers(0, 1 << 40),
-)
-COMMITS = st.builds(
-    Changes,
-    record=st.dictionaries(KEYS, st.builds(RecordCounts, COUNT, COUNT, COUNT, COUNT), max_size=20),
-    latencies=st.dictionaries(st.builds(LatencyKey, MINUTES, NAMES, NAMES, PLACES), COUNT),
-    losses=st.dictionaries(st.builds(LossKey, NAMES, NAMES, MINUTES, NAMES), COUNT),
-    attempts=st.lists(ATTEMPTS),
-    samples=st.lists(SAMPLES, max_size=25),
-    bulk=st.dictionaries(
-        st.tuples(NAMES, st.just("0"), PLACES),
-        st.booleans(),
-    ).map(lambda kept: {k: bulk_row(k[2], destination=k[0]) if keep else None for k, keep in kept.items()}),
-)
-TIMES = st.none() | st.sampled_from(
-    [2 * DAY + 90, 7 * DAY + 90, RECORD_KEPT_D * DAY + 90, RECORD_KEPT_D * DAY + 3 * HOUR, 40 * DAY]
-)
-
-
-@settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(
-    commits=st.lists(st.tuples(COMMITS, TIMES, st.booleans()), max_size=6),
-    since=st.integers(0, 4 * HOUR),
-    length=st.integers(0, 4 * HOUR),
-)
-def test_every_engine_does_what_the_twin_does(
-    make_engine: MakeEngine, commits: list[tuple[Changes, int | None, bool]], since: int, length: int
-) -> None:
-    engine, twin = make_engine(), MemoryStateStore()
-    span = ((START + since) * MINUTE_MS, (START + since + length) * MINUTE_MS)
-    for changes, later, restart in commits:
-        engine.store.commit(changes)
-        twin.commit(changes)
-        if restart:
-            engine.restart(kill=True)
-        if later is not None:
-            tidy(engine.store, START + later)
-            tidy(twin, START + later)
-        assert everything(engine.store, span) == everything(twin, span)
-
-
-def everything(store: StateStore, span: tuple[int, int]) -> list[Any]:
-    return [
-        store.read(),
-        *(rows_of(store, *times) for times in ((0, EVER), span)),
-        *(rows_of(store, *span, destination=destination) for destination in ("", "a")),
-        *(rows_of(store, *span, source=source) for source in NAMES_HERE),
-        *(store.latencies(*times) for times in ((0, EVER), span)),
-        store.latencies(*span, destination="b"),
-        store.losses(0),
-        store.losses(span[0], destination="a"),
-        *(sorted(store.attempts_of(f"m{place}"), key=repr) for place in range(6)),
-        *(sorted(store.attempts_at("a", "0", place), key=repr) for place in range(9)),
-        *(sorted(found, key=repr) for found in (store.samples(), store.samples("a"), store.samples("a", "b"))),
-        *(store.bulk_rows(destination) for destination in NAMES_HERE),
-    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.state_engines import ENGINES, Engine, MakeEngine, engines
+from tests.contract.state_engines import Engine, MakeEngine
 from trunkline.state.base import (
     Changes,
     Interval,
@@ -29,18 +28,6 @@ from trunkline.state.base import (
 )
 from trunkline.state.sqlite import SqliteStateStore
 from trunkline.testing.memory_state import MemoryStateStore
-
-
-@pytest.fixture(params=ENGINES)
-def make_engine(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MakeEngine]:
-    yield from engines(request.param, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def engine(make_engine: MakeEngine) -> Engine:
-    return make_engine()
 
 
 def row(place: int, *, destination: str = "hook", due_at_ms: int = 0, **more: Any) -> RetryRow:

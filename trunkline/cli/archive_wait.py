@@ -7,6 +7,8 @@ import time
 from typing import Final
 
 from trunkline.archive.index import committed_cursor
+from trunkline.clock import Clock
+from trunkline.observe.lanes import LanesError, decode_lanes
 from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.runtime.wake import Waker
 
@@ -15,16 +17,16 @@ _ASK_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.1
 
 
-def wait_for_archive(data: DataDir, needed: int, *, is_on: bool) -> int:
+def wait_for_archive(data: DataDir, needed: int, clock: Clock, *, is_on: bool) -> int:
     """Ask for what was accepted below position ``needed``, and wait for it; up to which position it is archived.
 
-    Asks nobody where the archive is off.
+    Asks nobody where the archive is off, and waits only as long as a server runs.
     """
     waker = None
     timeout_s = _TIMEOUT_S if is_on else 0.0
     waited_s, asked_s = 0.0, 0.0
     while (archived := committed_cursor(data.archive_index).get(PARTITION, 0)) < needed:
-        if waited_s >= timeout_s:
+        if waited_s >= timeout_s or not is_served(data, clock):
             break
         if waker is None:
             waker = Waker(data.archive_wake)
@@ -37,3 +39,11 @@ def wait_for_archive(data: DataDir, needed: int, *, is_on: bool) -> int:
     if waker is not None:
         waker.close()
     return archived
+
+
+def is_served(data: DataDir, clock: Clock) -> bool:
+    """Whether a server runs on the directory, or did a few seconds ago."""
+    try:
+        return not decode_lanes(data.lanes_status.read_bytes()).is_stale(clock.now_ms())
+    except (OSError, LanesError):
+        return False

@@ -14,10 +14,10 @@ from trunkline.archive.open_store import open_store
 from trunkline.archive.reader import ArchiveReader
 from trunkline.cli.archive_wait import wait_for_archive
 from trunkline.cli.options import DataDirOption, settings_for
+from trunkline.cli.priority import give_way
 from trunkline.cli.saying import show_looked_at
 from trunkline.cli.stores import open_state, read_workspace
 from trunkline.clock import SystemClock
-from trunkline.observe.lanes import LANES_FILE, LanesError, decode_lanes
 from trunkline.observe.wording import count_text
 from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.schema.inference import PlanInference
@@ -71,6 +71,7 @@ def infer(
     Exit status: 0 printed, 1 there is no event to learn from, 2 the archive cannot be read.
     """
     settings, clock = settings_for(data_dir=data_dir), SystemClock()
+    give_way()
     inference = PlanInference(least=min_events, enum_values=enum_values)
     try:
         is_whole = _have_archived(settings, clock)
@@ -99,14 +100,7 @@ def _have_archived(settings: Settings, clock: SystemClock) -> bool:
         return True
     with open_state(data) as store:
         accepted = store.read().accepted.get(PARTITION, 0)
-    return wait_for_archive(data, accepted, is_on=settings.archive and _is_served(data, clock)) >= accepted
-
-
-def _is_served(data: DataDir, clock: SystemClock) -> bool:
-    try:
-        return not decode_lanes((data.run / LANES_FILE).read_bytes()).is_stale(clock.now_ms())
-    except (OSError, LanesError):
-        return False
+    return wait_for_archive(data, accepted, clock, is_on=settings.archive) >= accepted
 
 
 def _look_at_all(settings: Settings, source: str, since_ms: int, inference: PlanInference) -> int:

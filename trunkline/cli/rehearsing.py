@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from trunkline.archive.errors import ArchiveError
 from trunkline.archive.open_store import open_store
+from trunkline.cli.priority import give_way
 from trunkline.cli.stores import open_state
 from trunkline.cli.times import time_text
 from trunkline.clock import Clock
@@ -26,7 +27,7 @@ from trunkline.log.embedded import EmbeddedLog
 from trunkline.observe.wording import count_text
 from trunkline.rehearsal.recorded import AcceptedArchive, BlockedArchive
 from trunkline.rehearsal.run import Rehearsal
-from trunkline.rehearsal.traffic import Coverage, Traffic, Wanted, waiting_events
+from trunkline.rehearsal.traffic import BATCH_EVENTS, Coverage, Traffic, Wanted, waiting_events
 from trunkline.rehearsal.world import World
 from trunkline.runtime.layout import DataDir
 from trunkline.settings import Settings
@@ -37,6 +38,10 @@ DEFAULT_SINCE: Final = "24h"
 LIMIT_HELP: Final = (
     "Only about so many of the newest events: whole records, so rather some more. Default: all of the time."
 )
+
+_FIRST_BATCH_EVENTS: Final = 20
+_BATCH_S: Final = 0.1
+"""How long a batch may take: Ctrl-C is looked after in between, and a batch's events are all in memory."""
 
 
 class CannotRehearse(Exception):
@@ -68,7 +73,8 @@ def make_world(snapshot: Snapshot, destinations: Collection[str] | None) -> Worl
 
 
 def run_rehearsal(settings: Settings, clock: Clock, rehearsal: Rehearsal, wanted: Wanted) -> Outcome:
-    """Raises CannotRehearse; what cannot be read on the way is part of the outcome."""
+    """Raises CannotRehearse; what cannot be read on the way is part of the outcome. Lowers the process's priority."""
+    give_way()
     data = DataDir(settings.data_dir)
     if not data.log.is_dir():
         raise CannotRehearse(
@@ -86,8 +92,12 @@ def run_rehearsal(settings: Settings, clock: Clock, rehearsal: Rehearsal, wanted
     outcome = Outcome(rehearsal, traffic.coverage)
     with _logging_aside(), _interruptible() as interrupted, _shown_progress(traffic.coverage) as show:
         try:
+            traffic.batch_events = _FIRST_BATCH_EVENTS
             for batch in traffic.batches():
-                rehearsal.take(batch)
+                if batch:
+                    start_s = clock.monotonic_s()
+                    rehearsal.take(batch)
+                    traffic.batch_events = _batch_events(len(batch), clock.monotonic_s() - start_s)
                 show()
                 if interrupted():
                     outcome.interrupted = True
@@ -97,6 +107,11 @@ def run_rehearsal(settings: Settings, clock: Clock, rehearsal: Rehearsal, wanted
             outcome.notes.append(f"The archive cannot be read on: {error}")
     _note(outcome, log, data, archived=accepted is not None, wanted=wanted)
     return outcome
+
+
+def _batch_events(taken: int, seconds: float) -> int:
+    """How many events the next batch holds when the last took so long: growing to the usual size by and by."""
+    return max(1, min(2 * taken, int(taken * _BATCH_S / max(seconds, 1e-6)), BATCH_EVENTS))
 
 
 @contextlib.contextmanager
@@ -148,7 +163,11 @@ def _shown_progress(coverage: Coverage) -> Iterator[Callable[[], None]]:
 def _note(outcome: Outcome, log: EmbeddedLog, data: DataDir, *, archived: bool, wanted: Wanted) -> None:
     notes, coverage = outcome.notes, outcome.coverage
     if outcome.interrupted:
-        notes.insert(0, "Interrupted: this is a part of the traffic only.")
+        whole = max(coverage.expected, coverage.looked_at)
+        notes.insert(
+            0,
+            f"Interrupted after {coverage.looked_at:,} of about {whole:,} events: this is a part of the traffic only.",
+        )
     waiting = _waiting(log, data)
     if waiting:
         notes.append(f"{count_text(waiting, 'event')} wait for the source stage: they are not part of it.")

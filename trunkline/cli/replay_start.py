@@ -13,7 +13,7 @@ import typer
 from trunkline.archive.errors import ArchiveError
 from trunkline.archive.open_store import open_store
 from trunkline.archive.reader import ArchiveReader
-from trunkline.cli.archive_wait import wait_for_archive
+from trunkline.cli.archive_wait import is_served, wait_for_archive
 from trunkline.cli.options import DataDirOption, settings_for
 from trunkline.cli.printing import console, paragraph, table
 from trunkline.cli.saying import fail, show_looked_at
@@ -159,7 +159,13 @@ def _start(settings: Settings, clock: Clock, wish: _Wish, *, yes: bool, as_json:
     if wish.gap:
         ranges, endless = _ranges(data, state, wish, destination, sources, place_of(accepted, 0))
         needed = min(accepted, max(position_of(one.end - 1) + 1 for one in ranges))
-    archived = wait_for_archive(data, needed, is_on=settings.archive)
+    archived = wait_for_archive(data, needed, clock, is_on=settings.archive)
+    missing = _missing(data, sources, archived, needed)
+    if missing and settings.archive and not is_served(data, clock):
+        raise _Failed(
+            f"{count_text(missing, 'event')} in {data.root} are accepted and not archived yet, and no server runs "
+            "there that would archive them. Start it (trunkline serve), then try again."
+        )
     if ranges is not None:
         # What is not archived is not part of it, so that a later replay of the gap brings it.
         ranges = [one for one in (_cut(one, place_of(archived, 0)) for one in ranges) if one.first < one.end]
@@ -190,7 +196,6 @@ def _start(settings: Settings, clock: Clock, wish: _Wish, *, yes: bool, as_json:
             selected=found.selected,
             end=plan.end,
         )
-        missing = _missing(data, sources, archived, needed)
         offer = _Offer(spec, found, _warnings(found, destination, missing, endless))
         if not as_json:
             _print(offer, destination)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import msgspec
 
 from trunkline.archive.blocked_lines import read_blocked_line
 from trunkline.archive.layout import BLOCKED_EVENTS, blocked_position_of
-from trunkline.archive.members import Member, MemberReader, Members
+from trunkline.archive.members import ArchiveFile, Member, MemberReader, Members
 from trunkline.archive.reader import ArchiveReader
 from trunkline.archive.store import ObjectStore
 from trunkline.log.records import BlockedEvent, LoggedEvent
@@ -27,7 +28,11 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 class Archive(Members, Protocol):
     """Archived events of one kind. Calls raise ArchiveError."""
 
-    def positions(self, member: Member) -> tuple[int, int]:
+    def files(
+        self, *, sources: Sequence[str] | None = None, since_ms: int | None = None, until_ms: int | None = None
+    ) -> Sequence[ArchiveFile]: ...
+
+    def positions(self, part: Member | ArchiveFile) -> tuple[int, int]:
         """Of the envelopes of its first event and its last."""
         ...
 
@@ -39,11 +44,12 @@ class AcceptedArchive:
 
     def __init__(self, index_path: Path, store: ObjectStore) -> None:
         self._reader = ArchiveReader(index_path, store)
+        self.files = self._reader.files
         self.members = self._reader.members
         self.last_position = self._reader.last_position
 
-    def positions(self, member: Member) -> tuple[int, int]:
-        return position_of(member.first_place), position_of(member.last_place)
+    def positions(self, part: Member | ArchiveFile) -> tuple[int, int]:
+        return position_of(part.first_place), position_of(part.last_place)
 
     def read(self, member: Member) -> list[Placed]:
         return [
@@ -66,8 +72,8 @@ class BlockedArchive(MemberReader[Placed]):
     def __init__(self, index_path: Path, store: ObjectStore) -> None:
         super().__init__(index_path, store, BLOCKED_EVENTS, "blocked_retention_days")
 
-    def positions(self, member: Member) -> tuple[int, int]:
-        return blocked_position_of(member.first_place), blocked_position_of(member.last_place)
+    def positions(self, part: Member | ArchiveFile) -> tuple[int, int]:
+        return blocked_position_of(part.first_place), blocked_position_of(part.last_place)
 
     def read(self, member: Member) -> list[Placed]:
         return self.read_member(member.position)

@@ -13,8 +13,8 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, 
 from dataclasses import dataclass, field
 from typing import Final
 
-from trunkline.archive.errors import ArchiveCorrupt, ObjectMissing
-from trunkline.archive.members import Member
+from trunkline.archive.errors import ArchiveCorrupt, ArchiveError, ObjectMissing
+from trunkline.archive.members import ArchiveFile, Member
 from trunkline.delivery.accepted import EnvelopeReader
 from trunkline.log.base import ACCEPTED, INGESTED, EventLog, LogError, Reader, Record
 from trunkline.log.records import (
@@ -37,13 +37,18 @@ _END: Final = 1 << 48
 _NEVER_MS: Final = 1 << 53
 
 
+_Found = tuple[Given, bool]
+"""An event, and whether it was blocked at its source."""
+
+
 @dataclass(slots=True)
 class Coverage:
     """What of the traffic was there.
 
     ``events``: all that were given out; ``from_ingested`` of them begin with the source stages, ``blocked`` of these
     had been discarded there; the others begin at stage 8. ``unreadable``: events that the archive did not give back.
-    ``looked_at`` and ``expected`` tell how far the reading is; what is expected may grow. Times are receivedAt.
+    ``looked_at`` and ``expected`` tell how far the reading is; what is expected of the archive is an estimate. Times
+    are receivedAt.
     """
 
     events: int = 0
@@ -98,52 +103,76 @@ class Traffic:
     ) -> None:
         """``accepted`` and ``blocked``: the archives of both; None: there is none."""
         self.coverage = Coverage()
+        self.batch_events = BATCH_EVENTS
+        """How many events a batch holds; who finds that batches take long may have smaller ones from the next on."""
         self._log = log
         self._archives = (accepted, blocked)
         self._wanted = wanted
         self._ingested = _IngestedRanges(log)
+        self._oldest_ms = _NEVER_MS
         self._holes: dict[str, list[tuple[int, int]]] = {}
         """Positions [first, end) of accepted partitions that the log did not give, by partition."""
 
     def batches(self) -> Iterator[list[Given]]:
-        """Raises ArchiveError for an archive that cannot be reached, while it is iterated too; what is missing in it
-        or damaged is part of the coverage."""
-        batch: list[Given] = []
-        for given in self._all():
-            batch.append(given)
-            if len(batch) >= BATCH_EVENTS:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+        """Empty ones come in between: whoever shows how far it is, or may be told to end, hears of it soon, however
+        little is found.
 
-    def _all(self) -> Iterator[Given]:
+        Raises ArchiveError for an archive that cannot be reached, while it is iterated too; what is missing in it or
+        damaged is part of the coverage.
+        """
+        batch: list[_Found] = []
+        try:
+            for found in self._all():
+                if found is None:
+                    yield []
+                    continue
+                self._oldest_ms = min(self._oldest_ms, found[0].received_at_ms)
+                batch.append(found)
+                if len(batch) >= self.batch_events:
+                    yield self._handed_out(batch)
+                    batch = []
+        except ArchiveError:
+            yield self._handed_out(batch)
+            raise
+        yield self._handed_out(batch)
+
+    def _handed_out(self, batch: Iterable[_Found]) -> list[Given]:
+        for given, blocked in batch:
+            self.coverage.note(given, blocked=blocked)
+        return [given for given, _ in batch]
+
+    def _all(self) -> Iterator[_Found | None]:
+        """None: another piece was looked through."""
+        coverage, newest = self.coverage, self._wanted.newest
+        accepted, blocked = self._archives
+        for partition in self._log.partitions(ACCEPTED):
+            self._holes[partition] = [(0, self._first(partition))]
+        coverage.expected = self._expected_of(self._archives)
         found = 0
         try:
             for partition in self._log.partitions(ACCEPTED):
                 found += yield from self._of_log(partition)
         finally:
             self._ingested.close()
-        accepted, blocked = self._archives
-        newest = self._wanted.newest
         since_ms = self._wanted.since_ms
         if accepted is not None and (newest is None or newest > found):
+            coverage.expected = coverage.looked_at + self._expected_of(self._archives, found)
             members = self._members(accepted, since_ms)
             yield from self._of_members(accepted, members if newest is None else _last(members, newest - found))
         if blocked is not None:
             if newest is not None:
-                first_ms = self.coverage.first_ms
-                since_ms = max(since_ms, _NEVER_MS if first_ms is None else first_ms)
+                since_ms = max(since_ms, self._oldest_ms)
             yield from self._of_members(blocked, self._members(blocked, since_ms), since_ms)
+        coverage.expected = coverage.looked_at
 
     # -- the logs ------------------------------------------------------------------------------------------------
 
-    def _of_log(self, partition: str) -> Generator[Given, None, int]:
+    def _of_log(self, partition: str) -> Generator[_Found | None, None, int]:
         """The generator's result: how many accepted events of the log were in question."""
         log, coverage = self._log, self.coverage
         reader: EnvelopeReader | None = None
         expected, behind, end = 0, 0, 0
-        holes = self._holes.setdefault(partition, [])
+        holes = self._holes[partition] = []
         try:
             end = log.totals(ACCEPTED, partition).position
             start, expected = self._start(partition, end)
@@ -159,6 +188,7 @@ class Traffic:
                     yield from self._of_envelope(placed.envelope)
                 if reader.position == before:
                     break
+                yield None
         except (LogError, RecordError) as error:
             coverage.trouble(f"the accepted log cannot be read on: {error}")
         finally:
@@ -185,7 +215,7 @@ class Traffic:
             skipped += count
         return end, 0
 
-    def _of_envelope(self, envelope: Envelope) -> Iterator[Given]:
+    def _of_envelope(self, envelope: Envelope) -> Iterator[_Found]:
         wanted = self._wanted
         survivors = [
             event
@@ -199,9 +229,9 @@ class Traffic:
         if chunks is None:
             for event in survivors:
                 logged = LoggedEvent(event.message_id, event.type, event.name, event.body)
-                yield self._given(Given(event.source, event.received_at_ms, logged, accepted=True))
+                yield Given(event.source, event.received_at_ms, logged, accepted=True), False
             for stopped in blocked:
-                yield self._given(given_of_blocked(stopped), blocked=True)
+                yield given_of_blocked(stopped), True
             return
         left = Counter((event.source, event.message_id) for event in survivors)
         out = Counter((event.source, event.message_id) for event in blocked)
@@ -210,10 +240,10 @@ class Traffic:
                 key = chunk.source, logged.message_id
                 if left.get(key):
                     left[key] -= 1
-                    yield self._given(Given(chunk.source, chunk.received_at_ms, logged))
+                    yield Given(chunk.source, chunk.received_at_ms, logged), False
                 elif out.get(key):
                     out[key] -= 1
-                    yield self._given(Given(chunk.source, chunk.received_at_ms, logged), blocked=True)
+                    yield Given(chunk.source, chunk.received_at_ms, logged), True
 
     def _chunks(self, envelope: Envelope) -> list[IngestedChunk] | None:
         """What was ingested in the envelope's range; None when it is not all there any more."""
@@ -223,10 +253,6 @@ class Traffic:
             self.coverage.trouble(f"the ingested log cannot be read, so what was accepted is taken as it is: {error}")
             return None
 
-    def _given(self, given: Given, *, blocked: bool = False) -> Given:
-        self.coverage.note(given, blocked=blocked)
-        return given
-
     # -- the archive ---------------------------------------------------------------------------------------------
 
     def _members(self, archive: Archive, since_ms: int) -> Iterator[Member]:
@@ -234,17 +260,44 @@ class Traffic:
         sources = None if self._wanted.sources is None else sorted(self._wanted.sources)
         stop = archive.last_position() + 1
         for member in archive.members(sources=sources, since_ms=since_ms, stop=stop):
-            first, last = archive.positions(member)
-            if any(low <= last and first < high for low, high in self._holes_of(member)):
+            if self._missed(archive, member):
                 yield member
 
-    def _holes_of(self, member: Member) -> Sequence[tuple[int, int]]:
-        return self._holes.get(member.partition, [(0, _END)])
+    def _missed(self, archive: Archive, part: Member | ArchiveFile) -> float:
+        """The part of its positions that the log did not give."""
+        first, last = archive.positions(part)
+        missed = sum(max(0, min(high, last + 1) - max(low, first)) for low, high in self._holes_of(part))
+        return missed / (last + 1 - first)
 
-    def _of_members(self, archive: Archive, members: Iterable[Member], since_ms: int = 0) -> Iterator[Given]:
+    def _holes_of(self, part: Member | ArchiveFile) -> Sequence[tuple[int, int]]:
+        return self._holes.get(part.partition, [(0, _END)])
+
+    def _first(self, partition: str) -> int:
+        """The first position that the log still holds."""
+        try:
+            end = self._log.totals(ACCEPTED, partition).position
+            return next((record.position for record in self._log.index(ACCEPTED, partition, 0, end)), end)
+        except LogError:
+            return 0  # for a figure beside the result; who reads the log says what is wrong
+
+    def _expected_of(self, archives: Iterable[Archive | None], found: int = 0) -> int:
+        """About how many events of them are not in the log, when so many were found there."""
+        sources, newest = None if self._wanted.sources is None else sorted(self._wanted.sources), self._wanted.newest
+        try:
+            expected = sum(
+                round(file.events * self._missed(archive, file))
+                for archive in archives
+                if archive is not None
+                for file in archive.files(sources=sources, since_ms=self._wanted.since_ms)
+            )
+        except ArchiveError:
+            return 0  # likewise
+        return expected if newest is None else min(expected, max(0, newest - found))
+
+    def _of_members(self, archive: Archive, members: Iterable[Member], since_ms: int = 0) -> Iterator[_Found | None]:
         for member in members:
-            self.coverage.expected += member.events
-            self.coverage.looked_at += member.events
+            yield None
+            self.coverage.looked_at += round(member.events * self._missed(archive, member))
             try:
                 events = archive.read(member)
             except (ObjectMissing, ArchiveCorrupt) as error:
@@ -256,7 +309,7 @@ class Traffic:
                 if given.received_at_ms < since_ms or not self._wanted.holds(given.source, given.received_at_ms):
                     continue
                 if any(low <= placed.position < high for low, high in holes):
-                    yield self._given(given, blocked=not given.accepted)
+                    yield given, not given.accepted
 
 
 def _last(members: Iterable[Member], events: int) -> Iterable[Member]:

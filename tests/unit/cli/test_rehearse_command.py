@@ -14,11 +14,13 @@ from typer.testing import CliRunner, Result
 from tests.support.workspace import source, webhook, workspace
 from tests.unit.rehearsal.rehearsal_kit import Record, event
 from trunkline.cli.main import main, program
+from trunkline.cli.rehearsing import _batch_events
 from trunkline.clock import SystemClock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.log.base import ACCEPTED
 from trunkline.log.embedded import EmbeddedLog
 from trunkline.rehearsal.run import Rehearsal
+from trunkline.rehearsal.traffic import Wanted
 from trunkline.rehearsal.world import Given
 from trunkline.runtime.layout import DataDir
 from trunkline.secrets import Secrets
@@ -84,9 +86,10 @@ def kept_files(data: DataDir) -> list[tuple[str, int]]:
     return sorted((str(path), path.stat().st_mtime_ns) for path in files)
 
 
-def test_the_same_workspace(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_workspace(data: DataDir, monkeypatch: pytest.MonkeyPatch, niceness: list[int]) -> None:
     before = kept_files(data)
     report = rehearsed(data, config())
+    assert niceness == [10], "what is served beside it goes first"
     assert (report["complete"], report["changes"]) == (True, False)
     assert (report["traffic"]["events"], report["traffic"]["from_ingested"]) == (6, 4)
     assert report["destinations"]["hook"]["passed_new"] == 6
@@ -196,8 +199,33 @@ def test_interrupted(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 3
     report = json.loads(done.stdout)
     assert (report["complete"], report["cost"]["events"]) == (False, 1)
-    assert report["notes"][0].startswith("Interrupted")
+    assert report["notes"][0].startswith("Interrupted after ")
+    assert "of about 6 events" in report["notes"][0]
     assert "Interrupted" in run(data, "rehearse", "--config", new_file(data, config())).stdout
+
+
+def test_interrupted_where_nothing_is_found(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what belongs to no source that is asked for is read, and Ctrl-C is heeded all the same."""
+    looked_at: list[int] = []
+
+    def hold(self: Wanted, source: str, received_at_ms: int) -> bool:
+        looked_at.append(received_at_ms)
+        if len(looked_at) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return False
+
+    monkeypatch.setattr(Wanted, "holds", hold)
+    monkeypatch.setattr("trunkline.rehearsal.traffic._READ_BYTES", 1)
+    done = run(data, "rehearse", "--config", new_file(data, config()), "--json")
+    assert (done.exit_code, len(looked_at)) == (3, 2), "one envelope"
+
+
+@pytest.mark.parametrize(
+    ("taken", "seconds", "expected"),
+    [(20, 0.0001, 40), (400, 0.0001, 500), (500, 0.05, 500), (500, 1.0, 50), (20, 0.2, 10), (1, 5.0, 1), (1, 0.0, 2)],
+)
+def test_how_many_events_a_batch_holds(taken: int, seconds: float, expected: int) -> None:
+    assert _batch_events(taken, seconds) == expected
 
 
 # -- filters -----------------------------------------------------------------------------------------------------

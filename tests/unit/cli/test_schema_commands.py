@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
-import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,10 +14,9 @@ from tests.unit.archive.archive_world import World as ArchiveWorld
 from tests.unit.schema.schema_world import World, accepted, blocked
 from trunkline.archive.local_store import LocalStore
 from trunkline.cli.main import program
-from trunkline.clock import SystemClock
+from trunkline.clock import Clock, SystemClock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.log.records import AcceptedEvent
-from trunkline.observe.lanes import LANES_FILE, LanesStatus
 from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.secrets import KEY_BYTES, Secrets
 from trunkline.spec.timestamps import format_timestamp
@@ -186,26 +184,21 @@ def test_older_events_and_segments_json(archive: Path) -> None:
     assert sorted(rule["jsonSchema"]["properties"]["properties"]["properties"]) == ["id", "old", "when"]
 
 
-def test_a_running_server_is_asked_to_archive_first(
-    archive: Path, now_ms: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_running_server_is_asked_to_archive_first(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, bool]] = []
 
-    def wait(data: DataDir, needed: int, *, is_on: bool) -> int:
+    def wait(data: DataDir, needed: int, clock: Clock, *, is_on: bool) -> int:
         asked.append((needed, is_on))
-        return 0
+        return needed
 
     monkeypatch.setattr("trunkline.cli.plans_infer.open_state", lambda data: nullcontext(ACCEPTED_MORE))
-    monkeypatch.setattr("trunkline.cli.plans_infer.wait_for_archive", wait)
     (archive / "state.db").touch()
     done = run(archive, "plans", "infer", "--source", "web")
     assert done.exit_code == 0
     assert "not archived yet: start the server" in done.stderr
-    lanes = archive / "run" / LANES_FILE
-    lanes.parent.mkdir(exist_ok=True)
-    lanes.write_bytes(msgspec.json.encode(LanesStatus(at_ms=now_ms, lanes=[])))
-    run(archive, "plans", "infer", "--source", "web")
-    assert asked == [(99, False), (99, True)], "without a worker nobody would answer"
+    monkeypatch.setattr("trunkline.cli.plans_infer.wait_for_archive", wait)
+    done = run(archive, "plans", "infer", "--source", "web")
+    assert (asked, "not archived yet" in done.stderr) == ([(99, True)], False)
 
 
 def test_there_is_nothing_to_infer_from(archive: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.rehearsal.rehearsal_kit import T0, Record, destination, event, ids, snapshot, source
 from trunkline.archive.errors import StoreError
-from trunkline.archive.members import Member
+from trunkline.archive.members import ArchiveFile, Member
 from trunkline.log.base import ACCEPTED, INGESTED, LogCorrupt
 from trunkline.rehearsal.recorded import Placed
 from trunkline.rehearsal.traffic import Traffic, Wanted, waiting_events
@@ -98,6 +98,21 @@ def test_an_archive_alone(record: Record) -> None:
     assert ids([item for batch in traffic.batches() for item in batch]) == all_ids()
 
 
+def test_how_far_it_is_and_what_is_to_come(record: Record) -> None:
+    fill(record)
+    record.archive()
+    record.forget(ACCEPTED, 2)
+    traffic = record.traffic()
+    traffic.batch_events = 1
+    coverage = traffic.coverage
+    steps = [(len(batch), coverage.looked_at, coverage.expected) for batch in traffic.batches()]
+    assert {expected for _, _, expected in steps} == {14}, "six in the log, six archived and two blocked ones"
+    assert [looked_at for _, looked_at, _ in steps] == [3] * 4 + [6] * 6 + [10] * 5 + [12] * 3 + [14] * 3
+    assert coverage.looked_at == 14
+    nothing = Record.traffic(record, Wanted(0, {"nobody"}))
+    assert [] in list(nothing.batches()), "who waits for events hears that there are none"
+
+
 def test_by_time_and_source(record: Record) -> None:
     fill(record)
     record.archive()
@@ -170,6 +185,9 @@ def test_a_damaged_log_is_said_and_the_archive_helps_out(
 class FrailArchive:
     """Long, until it breaks."""
 
+    def files(self, **_: object) -> list[ArchiveFile]:
+        return []
+
     def members(self, **_: object) -> Iterator[Member]:
         for number in range(1, 10_000):
             yield Member(number, 0, "0", "web", "key", 0, 1, 1, T0, T0, number, number)
@@ -177,8 +195,8 @@ class FrailArchive:
     def last_position(self) -> int:
         return 1 << 40
 
-    def positions(self, member: Member) -> tuple[int, int]:
-        return member.first_place, member.last_place
+    def positions(self, part: Member | ArchiveFile) -> tuple[int, int]:
+        return part.first_place, part.last_place
 
     def read(self, member: Member) -> list[Placed]:
         if member.file_id == 2000:
@@ -221,17 +239,24 @@ class LongArchive(FrailArchive):
 def test_a_huge_archive_is_read_as_it_is_used() -> None:
     archive = LongArchive()
     traffic = Traffic(Record(BLOCKING).log, Wanted(0), accepted=archive)
-    for number, batch in enumerate(traffic.batches(), 1):
+    for number, batch in enumerate(filter(None, traffic.batches()), 1):
         assert len(batch) == 500
         assert (archive.listed, archive.read_so_far) == (number * 5, number * 5)
         if number == 10:
             break
 
 
-def test_an_archive_that_cannot_be_reached() -> None:
-    traffic = Traffic(Record(BLOCKING).log, Wanted(0), accepted=FrailArchive())
+def test_an_archive_that_cannot_be_reached_any_more() -> None:
+    class Breaking(FrailArchive):
+        def read(self, member: Member) -> list[Placed]:
+            super().read(member)
+            return [Placed(member.first_place, Given("web", T0, event(f"m{member.file_id}"), accepted=True))]
+
+    traffic = Traffic(Record(BLOCKING).log, Wanted(0), accepted=Breaking())
+    items: list[Given] = []
     with pytest.raises(StoreError):
-        list(traffic.batches())
+        items.extend(item for batch in traffic.batches() for item in batch)
+    assert len(items) == traffic.coverage.events == 1999, "what came before is not lost"
 
 
 def test_what_waits_for_the_source_stage_is_counted(record: Record) -> None:

@@ -8,7 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.pipeline.schema_document import NEVER, SAME, SchemaDocument, UnknownReferenceError, edges
-from trunkline.pipeline.schema_engine import Predicate, SchemaError, compile_engine, compile_pattern
+from trunkline.pipeline.schema_engine import (
+    MAX_REPEATS,
+    Predicate,
+    SchemaError,
+    compile_engine,
+    compile_pattern,
+    repeats_of,
+)
 from trunkline.spec.plans import MAX_SCHEMA_BYTES
 
 Problem = tuple[str, str, str]
@@ -25,6 +32,9 @@ TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "stri
 DRAFT_7: Final = "http://json-schema.org/draft-07/schema"
 
 _BEING_COUNTED: Final = (1, 0)
+_BEING_LOOKED_AT: Final = (0, 0, 0)
+_WATCHED: Final = frozenset(["$ref", "$id", "pattern", "patternProperties"])
+_SCALARS: Final = frozenset([str, int, float, bool, type(None)])
 _LOOK_AROUNDS: Final = ("(?=", "(?!", "(?<=", "(?<!")
 
 
@@ -35,6 +45,11 @@ def check_schema(schema: Mapping[str, Any]) -> list[Problem]:
 
 def examine_schema(schema: Mapping[str, Any]) -> tuple[list[Problem], Predicate | None]:
     """As :func:`check_schema`; and whether a value fits the schema, if nothing is wrong."""
+    if _is_plain(schema):
+        try:
+            return [], compile_engine(schema)
+        except SchemaError:
+            pass  # what is wrong is said in better words below
     problem = _oversize(schema)
     if problem is not None:
         return [problem], None
@@ -64,6 +79,92 @@ def written(path: Iterable[str | int]) -> str:
         else:
             text += f".{part}" if text else part
     return text
+
+
+class _OddError(Exception):
+    """Nothing need be wrong, but it takes a closer look to tell."""
+
+
+class _Survey:
+    """One quick look at everything in a schema, each object once. Whatever could be against the limits is odd."""
+
+    def __init__(self, document: SchemaDocument) -> None:
+        self._document = document
+        self._known: dict[int, tuple[int, int, int]] = {}
+        self.patterns: set[str] = set()
+        self.has_names = self.has_references = False
+
+    def look(self, value: Any, level: int) -> tuple[int, int, int]:
+        """For an object or a list: how many values are in it, how many at most may be schemas that are asked,
+        references followed, and how deep it goes with these. Raises _OddError."""
+        known = self._known.get(id(value))
+        if known is not None:
+            if known is _BEING_LOOKED_AT:
+                raise _OddError
+            return known
+        if level > MAX_DEPTH:
+            raise _OddError
+        self._known[id(value)] = _BEING_LOOKED_AT
+        values = schemas = 1
+        levels = 0
+        inside: Iterable[Any] = value
+        if type(value) is dict:
+            inside = value.values()
+            if not _WATCHED.isdisjoint(value):
+                schemas, levels = self._note(value, level)
+        for inner in inside:
+            kind = type(inner)
+            if kind is dict or kind is list:
+                number, asked_inside, below = self.look(inner, level + 1)
+                values += number
+                schemas += asked_inside
+                levels = max(levels, below)
+            elif kind in _SCALARS:
+                values += 1
+                schemas += kind is bool
+            else:
+                raise _OddError
+        if values > MAX_SCHEMA_BYTES or schemas > MAX_CHECKS or levels >= MAX_DEPTH:
+            raise _OddError
+        known = self._known[id(value)] = values, schemas, levels + 1
+        return known
+
+    def _note(self, schema: Mapping[str, Any], level: int) -> tuple[int, int]:
+        """Schemas and levels, as :meth:`look` has them, that a reference leads to."""
+        self.has_names = self.has_names or "$id" in schema
+        if isinstance(pattern := schema.get("pattern"), str):
+            self.patterns.add(pattern)
+        if isinstance(by_pattern := schema.get("patternProperties"), dict):
+            self.patterns.update(by_pattern)
+        if "$ref" not in schema:
+            return 1, 0
+        self.has_references = True
+        try:
+            target = self._document.resolve(schema)
+        except UnknownReferenceError as error:
+            raise _OddError from error
+        if type(target) is not dict:
+            raise _OddError
+        _, schemas, levels = self.look(target, level + 1)
+        return schemas + 1, levels
+
+
+def _is_plain(schema: Mapping[str, Any]) -> bool:
+    """Whether the schema is certainly within all limits, so that the engine alone has to be asked. Most are, and to
+    tell takes a tenth of the time of the checks that know where and why one is not."""
+    if type(schema) is not dict or _draft_problems(schema):
+        return False
+    survey = _Survey(SchemaDocument(schema))
+    try:
+        survey.look(schema, 1)
+        size_bytes = len(msgspec.json.encode(schema))
+    except (_OddError, UnicodeEncodeError, TypeError):
+        return False
+    return (
+        size_bytes <= MAX_SCHEMA_BYTES
+        and not (survey.has_names and survey.has_references)
+        and not any("{" in pattern and repeats_of(pattern) > MAX_REPEATS for pattern in survey.patterns)
+    )
 
 
 def _oversize(schema: Mapping[str, Any]) -> Problem | None:

@@ -7,7 +7,7 @@ a schema scores a point for each group of keywords that was looked at, and loses
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
@@ -20,10 +20,22 @@ MAX_VIOLATIONS: Final = 20
 """Of one event by one schema; the first ones count."""
 MAX_TEXT: Final = 1000
 """Characters of a field or a description; the rest is cut off."""
-MAX_STEPS: Final = 20_000
-"""To explain one event: a schema that is asked takes four, a name that is looked up one."""
+MAX_STEPS: Final = 12_000
+"""To explain one event. A step takes some 0.3 us, and the events of all other sources wait meanwhile."""
 _STEPS_TO_ASK: Final = 4
+_STEPS_OF_A_CHECK: Final = 4
+_NAMES_A_STEP: Final = 4
+_STEPS_OF_A_PATTERN: Final = 100
+"""Whether it is compiled already or not, or else the answer would depend on what came before."""
+_STEPS_TO_DIVIDE: Final = 80
+_CHARACTERS_A_STEP: Final = 64
+"""That a pattern is looked for in."""
+_FORMATTED_A_STEP: Final = 8
+"""Characters that a format is compared with."""
 MAX_LEVELS: Final = 150
+"""Of the event."""
+MAX_ASKED_INSIDE: Final = 200
+"""Schemas asked by schemas asked by schemas: each is two or three calls deep, and Python allows a thousand."""
 
 Path = tuple[str | int, ...]
 
@@ -39,23 +51,77 @@ class _Exhausted(Exception):
     """The explanation takes too long, or the event is nested too deep."""
 
 
-class _Result:
-    __slots__ = ("findings", "score")
+class _Enough(Exception):
+    """A result has as many findings as are asked for."""
 
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
+
+_OF_ARRAYS: Final = frozenset(["items", "minItems", "maxItems", "uniqueItems", "contains"])
+_OF_OBJECTS: Final = frozenset(
+    ["minProperties", "maxProperties", "required", "patternProperties", "additionalProperties", "propertyNames"]
+)
+_OF_NUMBERS: Final = frozenset(["multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum"])
+_OF_STRINGS: Final = frozenset(["minLength", "maxLength", "pattern", "format"])
+
+
+class _Note(NamedTuple):
+    """A finding that is not put into words yet: most are only counted. ``path`` is that of the field."""
+
+    kind: str
+    path: Path
+    description: str
+    culprit: Path
+    names_field: bool
+    """Whether the description begins with the field."""
+
+    def finding(self) -> Finding:
+        field = ".".join(map(str, self.path)) if self.path else "(root)"
+        description = f"{field} {self.description}" if self.names_field else self.description
+        violation = Violation(self.kind.replace("_", " ").title(), _cut(field), _cut(description))
+        return Finding(violation, self.culprit)
+
+
+class _Result:
+    __slots__ = ("_most", "count", "notes", "score")
+
+    def __init__(self, most: int = 0) -> None:
+        """``most``: raise _Enough when there are so many findings; 0 if only the score tells."""
+        self._most = most
+        self.notes: list[_Note] = []
+        """The first MAX_VIOLATIONS."""
+        self.count = 0
         self.score = 0
 
-    def add(self, kind: str, path: Path, description: str, culprit: Path | None = None) -> None:
-        """``path`` is that of the field; it is the culprit too unless another is named."""
-        field = ".".join(map(str, path)) if path else "(root)"
-        violation = Violation(kind.replace("_", " ").title(), _cut(field), _cut(description))
-        self.findings.append(Finding(violation, path if culprit is None else culprit))
+    def add(
+        self, kind: str, path: Path, description: str, culprit: Path | None = None, *, names_field: bool = False
+    ) -> None:
+        """``path`` is the culprit too unless another is named."""
+        self.count += 1
         self.score -= 2
+        if len(self.notes) < MAX_VIOLATIONS:
+            self.notes.append(_Note(kind, path, description, path if culprit is None else culprit, names_field))
+            if len(self.notes) == self._most:
+                raise _Enough
 
     def merge(self, other: _Result) -> None:
-        self.findings += other.findings
+        self.count += other.count
         self.score += other.score
+        for note in other.notes[: MAX_VIOLATIONS - len(self.notes)]:
+            self.notes.append(note)
+            if len(self.notes) == self._most:
+                raise _Enough
+
+
+_Check = Callable[[Any, Any, Path, _Result], None]
+
+
+class _Checks(NamedTuple):
+    """What a schema wants of values of one type."""
+
+    refusal: str
+    """That it takes none of this type; empty if it does."""
+    each: tuple[_Check, ...]
+    """Called with the schema, the value, its path and the result."""
+    score: int
 
 
 class Explainer:
@@ -63,131 +129,187 @@ class Explainer:
 
     def __init__(self, document: SchemaDocument) -> None:
         self._document = document
+        self._checks: dict[tuple[int, str], _Checks] = {}
         self._patterns: dict[str, Callable[[Any], bool]] = {}
-        self._enums: dict[int, tuple[frozenset[Any], str]] = {}
+        self._options: dict[int, _Options] = {}
+        self._met: set[str] = set()
         self._steps = 0
+        self._asked_inside = 0
 
     def explain(self, event: Mapping[str, Any]) -> list[Finding]:
-        """All that is wrong, in a stable order; empty if nothing is. Never raises."""
+        """All that is wrong, in a stable order; empty if nothing is. Never raises. For an event that takes more than
+        MAX_STEPS it is what was found until then, or that nothing could be."""
         self._steps = 0
-        result = _Result()
+        self._asked_inside = 0
+        self._met.clear()
+        result = _Result(MAX_VIOLATIONS)
+        reason = ""
         try:
             self._ask(self._document.root, event, (), result)
+        except _Enough:
+            pass
+        except RecursionError:
+            reason = "the event is nested too deep"
         except (_Exhausted, ValueError) as error:
-            if not result.findings:
-                result.add("internal", (), f"Internal Error {error}", ())
-        return result.findings[:MAX_VIOLATIONS]
+            reason = str(error)
+        if reason and not result.notes:
+            result.add("internal", (), f"Internal Error {reason}", ())
+        return [note.finding() for note in result.notes]
+
+    @property
+    def steps(self) -> int:
+        """That the last explanation took."""
+        return self._steps
 
     def _spend(self, steps: int) -> None:
         self._steps += steps
         if self._steps > MAX_STEPS:
             raise _Exhausted("the event takes too long to check")
 
-    def _ask_apart(self, schema: Any, value: Any, path: Path) -> _Result:
-        result = _Result()
-        self._ask(schema, value, path, result)
-        return result
-
     def _ask(self, schema: Any, value: Any, path: Path, result: _Result) -> None:
         self._spend(_STEPS_TO_ASK)
         if len(path) > MAX_LEVELS:
             raise _Exhausted(f"the event is nested deeper than {MAX_LEVELS} levels")
+        while schema is not True and schema is not False and "$ref" in schema:
+            self._spend(_STEPS_TO_ASK)
+            schema = self._document.resolve(schema)
         if schema is True or schema is False:
             if not schema:
                 result.add("false", path, "False always fails validation")
             return
-        if "$ref" in schema:
-            self._ask(self._document.resolve(schema), value, path, result)
-            return
         given = _type_of(value)
+        checks = self._checks.get((id(schema), given))
+        if checks is None:
+            checks = self._checks[id(schema), given] = self._checks_of(schema, given)
+        if checks.refusal:
+            result.add("invalid_type", path, checks.refusal)
+            return
+        if checks.each:
+            if self._asked_inside > MAX_ASKED_INSIDE:
+                raise _Exhausted(f"more than {MAX_ASKED_INSIDE} schemas in schemas are asked about one value")
+            self._spend(_STEPS_OF_A_CHECK * len(checks.each))
+            self._asked_inside += 1
+            for check in checks.each:
+                check(schema, value, path, result)
+            self._asked_inside -= 1
+        result.score += checks.score
+
+    def _fits(self, schema: Any, value: Any, path: Path) -> bool:
+        inside = self._asked_inside
+        try:
+            self._ask(schema, value, path, _Result(1))
+        except _Enough:
+            self._asked_inside = inside
+            return False
+        return True
+
+    def _checks_of(self, schema: Mapping[str, Any], given: str) -> _Checks:
+        """In the order in which Segment's validator looks; and a point for each group of keywords."""
         types = schema.get("type", ())
         if isinstance(types, str):
             types = (types,)
         if types and given not in types and not (given == "integer" and "number" in types):
             wanted = f"[{','.join(types)}]" if len(types) > 1 else types[0]
-            result.add("invalid_type", path, f"Invalid type. Expected: {wanted}, given: {given}")
-            return
-        self._combined(schema, value, path, result)
-        if given == "array":
-            self._array(schema, value, path, result)
-        elif given == "object":
-            self._object(schema, value, path, result)
-        elif given in ("integer", "number"):
-            _number(schema, value, path, result)
-        self._options(schema, value, path, result)
-        if given == "string":
-            self._string(schema, value, path, result)
-        elif given == "object":
-            for name, inner in schema.get("properties", {}).items():
-                self._spend(1)
-                if name in value:
-                    self._ask(inner, value[name], (*path, name), result)
-        result.score += 1
-
-    def _combined(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
-        """Schemas that look at the same value."""
+            return _Checks(f"Invalid type. Expected: {wanted}, given: {given}", (), 0)
+        each: list[_Check] = []
         if schema.get("anyOf"):
-            self._any_of(schema["anyOf"], value, path, result)
+            each.append(self._any_of)
         if schema.get("oneOf"):
-            self._one_of(schema["oneOf"], value, path, result)
+            each.append(self._one_of)
         if schema.get("allOf"):
-            parts = [self._ask_apart(inner, value, path) for inner in schema["allOf"]]
-            for part in parts:
-                result.merge(part)
-            if any(part.findings for part in parts):
-                result.add("number_all_of", path, "Must validate all the schemas (allOf)", ())
-        if "not" in schema and not self._ask_apart(schema["not"], value, path).findings:
-            result.add("number_not", path, "Must not validate the schema (not)")
-        if isinstance(value, Mapping):
-            self._dependencies(schema.get("dependencies", {}), value, path, result)
-        if "if" in schema:
-            self._condition(schema, value, path, result)
-        result.score += 1
+            each.append(self._all_of)
+        if "not" in schema:
+            each.append(self._not)
+        if given == "object" and schema.get("dependencies"):
+            each.append(self._dependencies)
+        if "if" in schema and ("then" in schema or "else" in schema):
+            each.append(self._condition)
+        groups = 3
+        by_type: Mapping[str, tuple[frozenset[str], _Check]] = {
+            "array": (_OF_ARRAYS, self._array),
+            "object": (_OF_OBJECTS, self._object),
+            "integer": (_OF_NUMBERS, self._number),
+            "number": (_OF_NUMBERS, self._number),
+        }
+        if given in by_type:
+            groups += 1
+            keywords, own = by_type[given]
+            if not keywords.isdisjoint(schema):
+                each.append(own)
+        if "const" in schema or schema.get("enum"):
+            each.append(self._chosen)
+        if given == "string":
+            groups += 1
+            if not _OF_STRINGS.isdisjoint(schema):
+                each.append(self._string)
+        if given == "object" and schema.get("properties"):
+            each.append(self._properties)
+        return _Checks("", tuple(each), groups)
 
-    def _any_of(self, branches: Sequence[Any], value: Any, path: Path, result: _Result) -> None:
-        parts = []
-        for inner in branches:
-            part = self._ask_apart(inner, value, path)
-            if not part.findings:
+    def _any_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+        best: _Result | None = None
+        for inner in schema["anyOf"]:
+            part = _Result()
+            self._ask(inner, value, path, part)
+            if not part.count:
                 return
-            parts.append(part)
+            best = _better(best, part)
         result.add("number_any_of", path, "Must validate at least one schema (anyOf)")
-        result.merge(_best(parts))
+        if best is not None:
+            result.merge(best)
 
-    def _one_of(self, branches: Sequence[Any], value: Any, path: Path, result: _Result) -> None:
-        parts = [self._ask_apart(inner, value, path) for inner in branches]
-        fitting = sum(not part.findings for part in parts)
+    def _one_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+        best: _Result | None = None
+        fitting = 0
+        for inner in schema["oneOf"]:
+            part = _Result()
+            self._ask(inner, value, path, part)
+            fitting += not part.count
+            best = _better(best, part)
         if fitting != 1:
             result.add("number_one_of", path, "Must validate one and only one schema (oneOf)")
-            if fitting == 0:
-                result.merge(_best(parts))
+            if fitting == 0 and best is not None:
+                result.merge(best)
 
-    def _dependencies(self, rules: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
-        for name, wanted in rules.items():
-            self._spend(1)
+    def _all_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+        before = result.count
+        for inner in schema["allOf"]:
+            self._ask(inner, value, path, result)
+        if result.count > before:
+            result.add("number_all_of", path, "Must validate all the schemas (allOf)", ())
+
+    def _not(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+        if self._fits(schema["not"], value, path):
+            result.add("number_not", path, "Must not validate the schema (not)")
+
+    def _dependencies(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
+        self._spend(len(schema["dependencies"]) // _NAMES_A_STEP)
+        for name, wanted in schema["dependencies"].items():
             if name not in value:
                 continue
             if isinstance(wanted, list):
+                self._spend(1 + len(wanted) // _NAMES_A_STEP)
                 for other in wanted:
-                    self._spend(1)
                     if other not in value:
                         result.add("missing_dependency", path, f"Has a dependency on {other}", ())
             else:
                 self._ask(wanted, value, path, result)
 
     def _condition(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
-        is_met = not self._ask_apart(schema["if"], value, path).findings
+        is_met = self._fits(schema["if"], value, path)
         keyword = "then" if is_met else "else"
         if keyword not in schema:
             return
-        part = self._ask_apart(schema[keyword], value, path)
-        if part.findings:
+        part = _Result()
+        self._ask(schema[keyword], value, path, part)
+        if part.count:
             state = "was valid" if is_met else "was not valid"
             result.add(f"condition_{keyword}", path, f'Must validate "{keyword}" as "if" {state}', ())
             result.merge(part)
 
     def _array(self, schema: Mapping[str, Any], value: Sequence[Any], path: Path, result: _Result) -> None:
-        self._items(schema, value, path, result)
+        if "items" in schema:
+            self._items(schema, value, path, result)
         least, most = schema.get("minItems"), schema.get("maxItems")
         if least is not None and len(value) < least:
             result.add("array_min_items", path, f"Array must have at least {int(least)} items")
@@ -196,39 +318,39 @@ class Explainer:
         if schema.get("uniqueItems") is True:
             seen: dict[Any, int] = {}
             for index, item in enumerate(value):
-                key = canonical(item)
+                key = self._canonical(item)
                 if key in seen:
                     result.add("unique", path, f"array items[{seen[key]},{index}] must be unique")
                 seen[key] = index
         if "contains" in schema:
-            parts = []
-            for index, item in enumerate(value):
-                part = self._ask_apart(schema["contains"], item, (*path, index))
-                if not part.findings:
-                    break
-                parts.append(part)
-            else:
-                result.add("contains", path, "At least one of the items must match")
-                if parts:
-                    result.merge(_best(parts))
-        result.score += 1
+            self._contains(schema["contains"], value, path, result)
+
+    def _contains(self, wanted: Any, value: Sequence[Any], path: Path, result: _Result) -> None:
+        best: _Result | None = None
+        for index, item in enumerate(value):
+            part = _Result()
+            self._ask(wanted, item, (*path, index), part)
+            if not part.count:
+                return
+            best = _better(best, part)
+        result.add("contains", path, "At least one of the items must match")
+        if best is not None:
+            result.merge(best)
 
     def _items(self, schema: Mapping[str, Any], value: Sequence[Any], path: Path, result: _Result) -> None:
-        items = schema.get("items")
-        if items is None:
-            return
+        items = schema["items"]
         if not isinstance(items, list):
             for index, item in enumerate(value):
-                result.merge(self._ask_apart(items, item, (*path, index)))
+                self._ask(items, item, (*path, index), result)
             return
         for index, (inner, item) in enumerate(zip(items, value, strict=False)):
-            result.merge(self._ask_apart(inner, item, (*path, index)))
+            self._ask(inner, item, (*path, index), result)
         others = schema.get("additionalItems", True)
         if len(value) > len(items) and others is False:
             result.add("array_no_additional_items", path, "No additional items allowed on array")
         elif others is not True and others is not False:
             for index in range(len(items), len(value)):
-                result.merge(self._ask_apart(others, value[index], (*path, index)))
+                self._ask(others, value[index], (*path, index), result)
 
     def _object(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
         least, most = schema.get("minProperties"), schema.get("maxProperties")
@@ -236,23 +358,30 @@ class Explainer:
             result.add("array_min_properties", path, f"Must have at least {int(least)} properties")
         if most is not None and len(value) > most:
             result.add("array_max_properties", path, f"Must have at most {int(most)} properties")
-        for name in schema.get("required", ()):
-            self._spend(1)
+        required = schema.get("required", ())
+        self._spend(len(required) // _NAMES_A_STEP)
+        for name in required:
             if name in value:
                 result.score += 1
             else:
-                field = (*path, name)
-                result.add("required", field, f"{'.'.join(map(str, field))} is required", ())
+                self._spend(2)
+                result.add("required", (*path, name), "is required", (), names_field=True)
         self._additional(schema, value, path, result)
         if "propertyNames" in schema:
             for name in value:
-                part = self._ask_apart(schema["propertyNames"], name, path)
-                if part.findings:
+                part = _Result()
+                self._ask(schema["propertyNames"], name, path, part)
+                if part.count:
                     field = (*path, name)
                     result.add("invalid_property_name", field, f'Property name of "{name}" does not match')
-                    part.findings = [Finding(finding.violation, field) for finding in part.findings]
+                    part.notes = [note._replace(culprit=field) for note in part.notes]
                     result.merge(part)
-        result.score += 1
+
+    def _properties(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
+        self._spend(len(schema["properties"]) // _NAMES_A_STEP)
+        for name, inner in schema["properties"].items():
+            if name in value:
+                self._ask(inner, value[name], (*path, name), result)
 
     def _additional(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
         """Properties by pattern, and those that are named nowhere."""
@@ -262,47 +391,82 @@ class Explainer:
         if not patterns and others is True:
             return
         for name, inner in value.items():
-            self._spend(1)
+            self._spend(2)
             field = (*path, name)
             is_matched = False
             for pattern, wanted in patterns.items():
-                self._spend(1)
                 if self._matches(pattern, name):
                     is_matched = True
-                    result.merge(self._ask_apart(wanted, inner, field))
+                    self._ask(wanted, inner, field, result)
             result.score += is_matched
             if is_matched or name in named:
                 continue
             if others is False:
                 result.add("additional_property_not_allowed", field, f"Additional property {name} is not allowed")
             elif others is not True:
-                result.merge(self._ask_apart(others, inner, field))
+                self._ask(others, inner, field, result)
 
     def _matches(self, pattern: str, text: str) -> bool:
+        self._spend(1 + len(text) // _CHARACTERS_A_STEP)
+        if pattern not in self._met:
+            self._spend(_STEPS_OF_A_PATTERN)
+            self._met.add(pattern)
         matches = self._patterns.get(pattern)
         if matches is None:
             matches = self._patterns[pattern] = compile_pattern(pattern)
         return matches(text)
 
-    def _options(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
-        field = ".".join(map(str, path)) if path else "(root)"
+    def _chosen(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
         if "const" in schema:
-            wanted, listed = self._enum(id(schema), (schema["const"],))
-            if canonical(value) not in wanted:
-                result.add("const", path, f"{field} does not match: {listed}")
+            options = self._options.get(id(schema)) or self._list(id(schema), (schema["const"],))
+            if not self._is_among(value, options):
+                result.add("const", path, f"does not match: {options.listed}", names_field=True)
         if schema.get("enum"):
-            wanted, listed = self._enum(id(schema["enum"]), schema["enum"])
-            if canonical(value) not in wanted:
-                result.add("enum", path, f"{field} must be one of the following: {listed}")
-        result.score += 1
+            options = self._options.get(id(schema["enum"])) or self._list(id(schema["enum"]), schema["enum"])
+            if not self._is_among(value, options):
+                result.add("enum", path, f"must be one of the following: {options.listed}", names_field=True)
 
-    def _enum(self, key: int, options: Sequence[Any]) -> tuple[frozenset[Any], str]:
-        """The options, and how they are told, as far as that can be seen. ``key``: the id of a part of the schema."""
-        known = self._enums.get(key)
-        if known is None:
-            listed = ", ".join(go_json(option) for option in options)[: MAX_TEXT + 1]
-            known = self._enums[key] = frozenset(map(canonical, options)), listed
-        return known
+    def _list(self, key: int, values: Sequence[Any]) -> _Options:
+        """``key``: the id of the part of the schema that has the values."""
+        listed = _written(values)
+        scalars: set[Any] = set()
+        others: dict[tuple[bool, int], list[Any]] = {}
+        for value in values:
+            if isinstance(value, list | Mapping):
+                others.setdefault((isinstance(value, list), len(value)), []).append(value)
+            else:
+                scalars.add(value if isinstance(value, str) else canonical(value))
+        options = self._options[key] = _Options(frozenset(scalars), others, listed)
+        return options
+
+    def _is_among(self, value: Any, options: _Options) -> bool:
+        if not isinstance(value, list | Mapping):
+            return canonical(value) in options.scalars
+        others = options.others.get((isinstance(value, list), len(value)), ())
+        return any(self._is_same(value, other) for other in others)
+
+    def _is_same(self, one: Any, other: Any) -> bool:
+        """As equal canonical values are, but no longer than up to the first difference."""
+        self._spend(2)
+        if isinstance(one, Mapping):
+            return (
+                isinstance(other, Mapping)
+                and len(one) == len(other)
+                and all(key in other and self._is_same(inner, other[key]) for key, inner in one.items())
+            )
+        if isinstance(one, list):
+            return isinstance(other, list) and len(one) == len(other) and all(map(self._is_same, one, other))
+        return not isinstance(other, list | Mapping) and bool(canonical(one) == canonical(other))
+
+    def _canonical(self, value: Any) -> Any:
+        self._spend(1)
+        if isinstance(value, Mapping):
+            self._spend(5 + len(value))
+            return "object", frozenset((key, self._canonical(inner)) for key, inner in value.items())
+        if isinstance(value, list):
+            self._spend(5)
+            return "array", tuple(self._canonical(inner) for inner in value)
+        return canonical(value)
 
     def _string(self, schema: Mapping[str, Any], value: str, path: Path, result: _Result) -> None:
         least, most = schema.get("minLength"), schema.get("maxLength")
@@ -313,14 +477,64 @@ class Explainer:
         pattern, name = schema.get("pattern"), schema.get("format")
         if pattern is not None and not self._matches(pattern, value):
             result.add("pattern", path, f"Does not match pattern '{pattern}'")
-        if name and not check_format(name, value):
-            result.add("format", path, f"Does not match format '{name}'")
-        result.score += 1
+        if name:
+            self._spend(_STEPS_TO_ASK + len(value) // _FORMATTED_A_STEP)
+            if not check_format(name, value):
+                result.add("format", path, f"Does not match format '{name}'")
+
+    def _number(self, schema: Mapping[str, Any], value: float, path: Path, result: _Result) -> None:
+        step = schema.get("multipleOf")
+        if step is not None:
+            self._spend(_STEPS_TO_DIVIDE)
+            if (_exact(value) / _exact(step)).denominator != 1:
+                result.add("multiple_of", path, f"Must be a multiple of {go_number(step)}")
+        most, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+        if most is not None and value > most:
+            result.add("number_lte", path, f"Must be less than or equal to {go_number(most)}")
+        if below is not None and value >= below:
+            result.add("number_lt", path, f"Must be less than {go_number(below)}")
+        least, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+        if least is not None and value < least:
+            result.add("number_gte", path, f"Must be greater than or equal to {go_number(least)}")
+        if above is not None and value <= above:
+            result.add("number_gt", path, f"Must be greater than {go_number(above)}")
 
 
-def _best(parts: Iterable[_Result]) -> _Result:
-    """The first of those with the most points."""
-    return max(parts, key=lambda part: part.score)
+class _Options(NamedTuple):
+    """What ``enum`` or ``const`` allow."""
+
+    scalars: frozenset[Any]
+    others: Mapping[tuple[bool, int], Sequence[Any]]
+    """Lists and objects, by whether it is a list, and the length."""
+    listed: str
+    """As far as it can be seen."""
+
+
+def _better(best: _Result | None, part: _Result) -> _Result:
+    """The one with more points; of equals the first."""
+    return part if best is None or part.score > best.score else best
+
+
+def _written(values: Sequence[Any]) -> str:
+    """The values as they are told, at least up to MAX_TEXT characters."""
+    text = ""
+    for value in values:
+        text += f"{', ' if text else ''}{go_json(_beginning(value, [MAX_TEXT]))}"
+        if len(text) > MAX_TEXT:
+            break
+    return text[: MAX_TEXT + 1]
+
+
+def _beginning(value: Any, left: list[int]) -> Any:
+    """As much of a value as MAX_TEXT characters can show. ``left``: how many values more that is."""
+    left[0] -= 1
+    if isinstance(value, str):
+        return value[:MAX_TEXT]
+    if left[0] < 0:
+        return None
+    if isinstance(value, Mapping):
+        return {key: _beginning(value[key], left) for key in sorted(value)[: left[0] + 1]}
+    return [_beginning(inner, left) for inner in value[: left[0] + 1]] if isinstance(value, list) else value
 
 
 def _type_of(value: Any) -> str:
@@ -340,23 +554,6 @@ def _type_of(value: Any) -> str:
 def _exact(number: float) -> Fraction:
     """The number as it was written."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
-
-
-def _number(schema: Mapping[str, Any], value: float, path: Path, result: _Result) -> None:
-    step = schema.get("multipleOf")
-    if step is not None and (_exact(value) / _exact(step)).denominator != 1:
-        result.add("multiple_of", path, f"Must be a multiple of {go_number(step)}")
-    most, below = schema.get("maximum"), schema.get("exclusiveMaximum")
-    if most is not None and value > most:
-        result.add("number_lte", path, f"Must be less than or equal to {go_number(most)}")
-    if below is not None and value >= below:
-        result.add("number_lt", path, f"Must be less than {go_number(below)}")
-    least, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    if least is not None and value < least:
-        result.add("number_gte", path, f"Must be greater than or equal to {go_number(least)}")
-    if above is not None and value <= above:
-        result.add("number_gt", path, f"Must be greater than {go_number(above)}")
-    result.score += 1
 
 
 def _cut(text: str) -> str:

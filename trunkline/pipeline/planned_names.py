@@ -10,6 +10,9 @@ from trunkline.pipeline.schema_engine import compile_pattern
 
 Path = tuple[str | int, ...]
 _IN_PLACE_ONE: Final = ("if", "then", "else")
+_NAMING: Final = frozenset(["properties", "patternProperties", "items"])
+_LEADING_ON: Final = frozenset(["$ref", "dependencies"]).union(_NAMING, IN_PLACE_MANY, _IN_PLACE_ONE)
+"""Keywords without which a schema says nothing of names; most have none."""
 
 
 class PlannedNames:
@@ -37,17 +40,22 @@ class PlannedNames:
                     return False
         return True
 
-    def unplanned(self, value: Any, path: Path = ()) -> Iterator[Path]:
+    def unplanned(self, value: Any, path: Path = ()) -> list[Path]:
         """The paths of what is not planned."""
+        found: list[Path] = []
+        self._collect(value, path, found)
+        return found
+
+    def _collect(self, value: Any, path: Path, found: list[Path]) -> None:
         if isinstance(value, dict):
-            if self.names is not None:
-                yield from ((*path, name) for name in self._strangers(value))
+            if self.names is not None and not value.keys() <= self.names:
+                found += [(*path, name) for name in self._strangers(value)]
             for name, inner in self.inner:
                 if name in value:
-                    yield from inner.unplanned(value[name], (*path, name))
+                    inner._collect(value[name], (*path, name), found)
         elif self.items is not None and isinstance(value, list):
             for index, item in enumerate(value):
-                yield from self.items.unplanned(item, (*path, index))
+                self.items._collect(item, (*path, index), found)
 
     def _strangers(self, value: Mapping[str, Any]) -> Iterator[str]:
         names = self.names or frozenset()
@@ -96,24 +104,24 @@ class _Builder:
 
     def _says(self, schemas: list[Any]) -> bool:
         """Whether the schemas name anything, right there or in items and properties."""
-        return any(
-            keyword in schema
-            for schema in self._together(schemas).values()
-            for keyword in ("properties", "patternProperties", "items")
-        )
+        if not any(isinstance(schema, dict | Mapping) and not _LEADING_ON.isdisjoint(schema) for schema in schemas):
+            return False
+        return not all(map(_NAMING.isdisjoint, self._together(schemas).values()))
 
     def _together(self, schemas: list[Any]) -> dict[int, Mapping[str, Any]]:
         """The schemas and those that look at the same value for them."""
         found: dict[int, Mapping[str, Any]] = {}
-        open_schemas = list(reversed(schemas))
+        open_schemas = schemas[::-1]
         while open_schemas:
             schema = open_schemas.pop()
-            if not isinstance(schema, Mapping) or id(schema) in found:
+            if not isinstance(schema, dict | Mapping) or id(schema) in found:
                 continue
             if "$ref" in schema:
                 open_schemas.append(self._document.resolve(schema))
                 continue
             found[id(schema)] = schema
+            if _LEADING_ON.isdisjoint(schema):
+                continue
             for keyword in IN_PLACE_MANY:
                 open_schemas += reversed(schema.get(keyword, ()))
             open_schemas += [schema[keyword] for keyword in _IN_PLACE_ONE if keyword in schema]

@@ -95,6 +95,8 @@ class SchemaDocument:
         self.root = root
         self._bases: dict[int, str] = {}
         self._targets: dict[str, Any] = {}
+        self._resolved: dict[int, Any] = {}
+        self._followed: dict[tuple[str, str], Any] = {}
 
     def _index(self, top: Any, base: str) -> None:
         """Note under which names the schemas from ``top`` on can be meant. The first one of a name has it."""
@@ -116,6 +118,12 @@ class SchemaDocument:
 
     def resolve(self, schema: Mapping[str, Any]) -> Any:
         """What the ``$ref`` of one of the document's schemas leads to. Raises UnknownReferenceError."""
+        known = self._resolved.get(id(schema))
+        if known is None:
+            known = self._resolved[id(schema)] = self._follow(schema)
+        return known
+
+    def _follow(self, schema: Mapping[str, Any]) -> Any:
         if not self._targets:
             self._targets[""] = self.root
             self._index(self.root, "")
@@ -123,6 +131,12 @@ class SchemaDocument:
         if not isinstance(reference, str):
             raise UnknownReferenceError("not text")
         base = self._bases.get(id(schema), "")
+        known = self._followed.get((base, reference))
+        if known is None:
+            known = self._followed[base, reference] = self._find(base, reference)
+        return known
+
+    def _find(self, base: str, reference: str) -> Any:
         document, fragment = urldefrag(_join(base, reference))
         fragment = unquote(fragment)
         if f"{document}#{fragment}" in self._targets:

@@ -6,6 +6,7 @@ Nothing is fetched, patterns take time in proportion to the text, and formats ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -56,7 +57,7 @@ def compile_pattern(pattern: str) -> Predicate:
 
 
 def _compile(pattern: str) -> Predicate:
-    if _repeats(pattern) > MAX_REPEATS:
+    if repeats_of(pattern) > MAX_REPEATS:
         raise SchemaError(f"repeats a part more than {MAX_REPEATS} times")
     try:
         return Draft7Validator({"pattern": pattern}, pattern_options=_PATTERN_OPTIONS, offline=True).is_valid
@@ -64,12 +65,22 @@ def _compile(pattern: str) -> Predicate:
         raise SchemaError("is no expression that can be used, or too large a one") from error
 
 
+_has_syntax: Final = Draft7Validator({"format": "regex"}, validate_formats=True, offline=True).is_valid
+"""Whether the text is an expression of JavaScript's. It is parsed, not compiled."""
+_LOOKS_ELSEWHERE: Final = re.compile(
+    r"(?:[^\\\[(]|\\[^0-9]|\[(?:[^\\\]]|\\.)*\]|\((?!\?<?[=!]))*+(?:\\[0-9]|\()", re.DOTALL
+)
+"""A look-around or a reference to a group, which RE2 has not; not in a class of characters."""
+
+
 def _is_regex(text: str) -> bool:
-    try:
-        _compile(text)
-    except SchemaError:
+    """Whether the text is an expression that could be used, were it not too large: events bring as many as they like,
+    so none is compiled."""
+    if not _has_syntax(text):
         return False
-    return True
+    if ("\\" in text or "(?" in text) and _LOOKS_ELSEWHERE.match(text):
+        return False
+    return "{" not in text or repeats_of(text) <= MAX_REPEATS
 
 
 _FORMATS: Final[Mapping[str, Format]] = {**FORMATS, "regex": _is_regex}
@@ -81,7 +92,7 @@ def check_format(name: str, text: str) -> bool:
     return check is None or check(text)
 
 
-def _repeats(pattern: str) -> int:
+def repeats_of(pattern: str) -> int:
     """How often the part that is repeated most is; counted repeats multiply with those around them."""
     most = 1
     inner = [1]

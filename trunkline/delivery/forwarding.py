@@ -5,19 +5,21 @@ Such events enter the other source after dedupe, in the envelope of what they co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from trunkline.log.records import LoggedEvent
 from trunkline.pipeline.plan_edits import annotate
 from trunkline.pipeline.source_program import PLAN, SourceResult
-from trunkline.pipeline.violation_events import NAME, violation_event
+from trunkline.pipeline.violation_events import NAME, ViolationEvents, ViolationTemplate
 from trunkline.spec.discards import Discard
 from trunkline.spec.plans import SchemaConfiguration, TrackingPlan
 from trunkline.spec.timestamps import format_timestamp
+from trunkline.spec.violations import Violation
 from trunkline.workspace.model import Snapshot
 
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
@@ -31,36 +33,60 @@ class Forwarded:
     event: LoggedEvent
 
 
+@dataclass(frozen=True, slots=True)
+class ForwardedViolations:
+    """What tells of one event's violations on its way into the source ``to``: an event for each of them. They are made
+    only where there is room for them."""
+
+    to: str
+    events: ViolationEvents
+    violations: tuple[Violation, ...]
+    event: LoggedEvent
+    """The one that the violations are of, as it came."""
+    received_at_ms: int
+
+    type: ClassVar[str] = "track"
+    name: ClassVar[str] = NAME
+
+    def template(self) -> ViolationTemplate:
+        return self.events.template(_decode(self.event.body), format_timestamp(self.received_at_ms * 1000))
+
+    def make(self, template: ViolationTemplate, index: int, max_bytes: int = sys.maxsize) -> LoggedEvent | None:
+        """The event that tells of one violation. None if its body were larger than ``max_bytes``."""
+        made = template.make(self.violations[index], index, max_bytes)
+        return None if made is None else LoggedEvent(made[0], self.type, self.name, made[1])
+
+
 class Forwarder:
     """What one source forwards."""
 
     def __init__(self, source: str, name: str, plan: TrackingPlan, configuration: SchemaConfiguration) -> None:
-        self._source = source
-        self._name = name
-        self._plan = plan
+        self._events = ViolationEvents(source, name, plan)
         self._violations_to = configuration.forward_violations_to
         self._blocked_to = configuration.forward_blocked_events_to
 
-    def forward(self, event: LoggedEvent, result: SourceResult, received_at_ms: int) -> Iterator[Forwarded]:
+    def collect(
+        self, event: LoggedEvent, result: SourceResult, received_at_ms: int
+    ) -> Iterator[Forwarded | ForwardedViolations]:
         """``event`` as it came, ``result`` what the source's program said to it."""
         if self._blocked_to and isinstance(result.event, Discard) and result.stage == PLAN:
             body = annotate(event.body, _decode(result.protocols)) if result.protocols else event.body
             blocked = LoggedEvent(event.message_id, event.type, event.name, body, event.has_own_id)
             yield Forwarded(self._blocked_to, blocked)
         if self._violations_to and result.violations:
-            content: Mapping[str, Any] = _decode(event.body)
-            now = format_timestamp(received_at_ms * 1000)
-            for index, violation in enumerate(result.violations):
-                message_id, body = violation_event(
-                    violation,
-                    content,
-                    source=self._source,
-                    source_name=self._name,
-                    plan=self._plan,
-                    index=index,
-                    now=now,
-                )
-                yield Forwarded(self._violations_to, LoggedEvent(message_id, "track", NAME, body))
+            yield ForwardedViolations(self._violations_to, self._events, result.violations, event, received_at_ms)
+
+    def forward(self, event: LoggedEvent, result: SourceResult, received_at_ms: int) -> Iterator[Forwarded]:
+        """The same with every event made."""
+        for item in self.collect(event, result, received_at_ms):
+            if isinstance(item, Forwarded):
+                yield item
+                continue
+            template = item.template()
+            for index in range(len(item.violations)):
+                made = item.make(template, index)
+                assert made is not None, "there is room for all"
+                yield Forwarded(item.to, made)
 
 
 def forwarder_of(snapshot: Snapshot, source: str) -> Forwarder | None:

@@ -12,7 +12,7 @@ import structlog
 
 from trunkline.clock import Clock
 from trunkline.dedupe import DedupeIndex
-from trunkline.delivery.forwarding import Forwarded, Forwarder, forwarder_of
+from trunkline.delivery.forwarding import Forwarded, ForwardedViolations, Forwarder, forwarder_of
 from trunkline.delivery.programs import source_program_of
 from trunkline.log.base import Reader, Record
 from trunkline.log.records import (
@@ -103,9 +103,14 @@ class _Draft:
     times_ms: list[int] = field(default_factory=list)
     survivors: list[AcceptedEvent] = field(default_factory=list)
     blocked: list[BlockedEvent] = field(default_factory=list)
-    forwarded: list[tuple[int, Forwarded]] = field(default_factory=list)
-    """With the time at which it was received."""
+    forwarded: list[tuple[int, Forwarded | ForwardedViolations]] = field(default_factory=list)
+    """With the time at which it was received. Violations become events when they enter: of a flood, most do not fit."""
     forwarded_bytes: int = 0
+
+    def room_bytes(self) -> int:
+        """So large an event may still be forwarded; below 0: none."""
+        is_full = len(self.survivors) + len(self.objects) >= MAX_SURVIVORS
+        return -1 if is_full else FORWARDED_BYTES - self.forwarded_bytes
 
     def accept(self, source: str, event: LoggedEvent, received_at_ms: int, version: str) -> None:
         _add(self.counts, (source, event.type, event.name, ACCEPTED, "", version))
@@ -218,33 +223,69 @@ class SourceStage:
             if result.protocols or isinstance(result.event, Discard):
                 forwarder = self._forwarder(source)
                 if forwarder is not None:
-                    forwarded = forwarder.forward(event, result, received_at_ms)
+                    forwarded = forwarder.collect(event, result, received_at_ms)
                     draft.forwarded += [(received_at_ms, item) for item in forwarded]
             yield
         for received_at_ms, item in draft.forwarded:
-            self._enter(draft, item, received_at_ms)
+            if isinstance(item, Forwarded):
+                self._enter(draft, item, received_at_ms)
+            else:
+                yield from self._enter_violations(draft, item, received_at_ms)
             yield
 
     def _enter(self, draft: _Draft, item: Forwarded, received_at_ms: int) -> None:
         """An event enters another source, behind that one's dedupe and plan."""
         event = item.event
-        _add(draft.counts, (item.to, event.type, event.name, ENTERED, "", app_version_of(event.body)))
-        assert self._snapshot is not None
-        target = self._snapshot.sources.get(item.to)
-        if target is None or not target.enabled:
+        version = app_version_of(event.body)
+        _add(draft.counts, (item.to, event.type, event.name, ENTERED, "", version))
+        if not self._is_enabled(item.to):
             draft.discard(item.to, event, SOURCE_DISABLED)
-            return
-        size_bytes = draft.forwarded_bytes + len(event.body)
-        if len(draft.survivors) + len(draft.objects) >= MAX_SURVIVORS or size_bytes > FORWARDED_BYTES:
+        elif len(event.body) > draft.room_bytes():
             draft.discard(item.to, event, FORWARDING_LIMIT)
-            return
-        draft.forwarded_bytes = size_bytes
-        program = self._program(item.to)
-        result = _run(program, event, forwarded=True) if program.passes(event) is None else SourceResult(event)
-        if isinstance(result.event, Discard):
-            draft.discard(item.to, event, result.event.reason)
         else:
-            draft.accept(item.to, result.event, received_at_ms, app_version_of(result.event.body))
+            self._pass_forwarded(draft, item.to, event, received_at_ms, version)
+
+    def _enter_violations(self, draft: _Draft, item: ForwardedViolations, received_at_ms: int) -> Iterator[None]:
+        """An event's violations enter another source. What does not fit is counted without being made. Stops after
+        each."""
+        template = item.template()
+        to, version, total = item.to, template.app_version, len(item.violations)
+        over_limit = (to, item.type, item.name, FILTERED_AT_SOURCE, FORWARDING_LIMIT, version)
+        _add(draft.counts, (to, item.type, item.name, ENTERED, "", version), total)
+        if not self._is_enabled(to):
+            _add(draft.counts, (to, item.type, item.name, FILTERED_AT_SOURCE, SOURCE_DISABLED, version), total)
+            return
+        for index in range(total):
+            room_bytes = draft.room_bytes()
+            if template.least_bytes > room_bytes:
+                _add(draft.counts, over_limit, total - index)
+                return
+            event = item.make(template, index, room_bytes)
+            if event is None:
+                _add(draft.counts, over_limit)
+            else:
+                self._pass_forwarded(draft, to, event, received_at_ms, version)
+            yield
+
+    def _is_enabled(self, source: str) -> bool:
+        assert self._snapshot is not None
+        found = self._snapshot.sources.get(source)
+        return found is not None and found.enabled
+
+    def _pass_forwarded(
+        self, draft: _Draft, source: str, event: LoggedEvent, received_at_ms: int, version: str
+    ) -> None:
+        """Take an event that another source forwards, and for which there is room, through this one's program."""
+        draft.forwarded_bytes += len(event.body)
+        program = self._program(source)
+        if program.is_empty or program.passes(event) is not None:
+            draft.accept(source, event, received_at_ms, version)
+            return
+        result = _run(program, event, forwarded=True)
+        if isinstance(result.event, Discard):
+            draft.discard(source, event, result.event.reason)
+        else:
+            draft.accept(source, result.event, received_at_ms, app_version_of(result.event.body))
 
     def _program(self, source: str) -> SourceProgram:
         program = self._programs.get(source)
@@ -284,5 +325,5 @@ def _run(program: SourceProgram, event: LoggedEvent, *, forwarded: bool) -> Sour
         return _BROKEN
 
 
-def _add(counts: Counts, key: tuple[str, str, str, str, str, str]) -> None:
-    counts[key] = counts.get(key, 0) + 1
+def _add(counts: Counts, key: tuple[str, str, str, str, str, str], count: int = 1) -> None:
+    counts[key] = counts.get(key, 0) + count

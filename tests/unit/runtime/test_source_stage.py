@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from trunkline.clock import SystemClock
 from trunkline.dedupe import DedupeIndex
@@ -24,10 +28,18 @@ from trunkline.workspace.model import Snapshot, Source
 
 SCHEMA = {
     "type": "object",
-    "properties": {"properties": {"type": "object", "required": ["a", "b"]}},
+    "properties": {
+        "properties": {
+            "type": "object",
+            "required": ["a", "b"],
+            "patternProperties": {"^is_": {"type": "boolean"}},
+        }
+    },
 }
 ALL_ALLOWED = SchemaConfiguration(forward_violations_to="monitor")
 BLOCKING = SchemaConfiguration(track=Enforcement(violations="block"), forward_blocked_events_to="monitor")
+
+BLOCKING_BOTH = dataclasses.replace(BLOCKING, forward_violations_to="monitor")
 
 
 def snapshot_of(configuration: SchemaConfiguration, **monitor: Any) -> Snapshot:
@@ -43,8 +55,10 @@ def snapshot_of(configuration: SchemaConfiguration, **monitor: Any) -> Snapshot:
     return Snapshot("v", "acme", "Acme", sources, {}, tracking_plans={"shop": plan, "strict": strict})
 
 
-def track(message_id: str, **properties: Any) -> LoggedEvent:
+def track(message_id: str, version: str = "", /, **properties: Any) -> LoggedEvent:
     body = {"type": "track", "event": "E", "messageId": message_id, "properties": properties}
+    if version:
+        body["context"] = {"app": {"version": version}}
     return LoggedEvent(message_id, "track", "E", json.dumps(body).encode())
 
 
@@ -68,6 +82,15 @@ def counted(envelope: Envelope) -> dict[tuple[str, str, str], int]:
         key = (delta.source, delta.outcome, delta.reason)
         counts[key] = counts.get(key, 0) + delta.count
     return counts
+
+
+def by_key(envelope: Envelope) -> Counter[tuple[str, ...]]:
+    return Counter(
+        {
+            (delta.source, delta.type, delta.name, delta.app_version, delta.outcome, delta.reason): delta.count
+            for delta in envelope.deltas
+        }
+    )
 
 
 def test_violations_enter_the_other_source_past_its_plan(stage: SourceStage) -> None:
@@ -141,6 +164,70 @@ def test_what_is_forwarded_in_one_envelope_is_bounded_in_bytes(stage: SourceStag
         ("monitor", ACCEPTED, ""): len(told),
         ("monitor", FILTERED_AT_SOURCE, "forwarding_limit"): 600 - len(told),
     }
+
+
+SHAPES = st.tuples(
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from(["", "1", "22", "é", "9" * 100, "9" * 900]),
+    st.sampled_from(["b", "b" * 200]),
+)
+"""How many properties an event lacks, its app's version, and a name of one that is of the wrong type."""
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shapes=st.lists(SHAPES, min_size=1, max_size=20),
+    max_survivors=st.integers(1, 80),
+    max_bytes=st.sampled_from([0, 700, 2_000, 9_000, 30_000]),
+    configuration=st.sampled_from([ALL_ALLOWED, BLOCKING_BOTH]),
+    filtered=st.booleans(),
+)
+def test_what_does_not_fit_is_counted_as_if_it_had_been_made(
+    stage: SourceStage,
+    monkeypatch: pytest.MonkeyPatch,
+    shapes: list[tuple[int, str, str]],
+    max_survivors: int,
+    max_bytes: int,
+    configuration: SchemaConfiguration,
+    filtered: bool,
+) -> None:
+    """The same events are taken with room for all of them, and then one after the other by the two limits."""
+    filters = SchemaFilters(blocked_events=("Violation Generated",)) if filtered else SchemaFilters()
+    unfiltered = snapshot_of(configuration)
+    snapshot = snapshot_of(configuration, schema_filters=filters)
+    plans = {"shop": snapshot.tracking_plans["shop"]}
+    events = [
+        LoggedEvent(event.message_id, event.type, event.name, event.body, has_own_id=False)
+        for number, (missing, version, wrong) in enumerate(shapes)
+        for event in [track(f"m{number}", version, **dict.fromkeys(("a", "b")[missing:], 1), **{f"is_{wrong}": 1})]
+    ]
+    monkeypatch.setattr("trunkline.runtime.source_stage.MAX_SURVIVORS", sys.maxsize)
+    monkeypatch.setattr("trunkline.runtime.source_stage.FORWARDED_BYTES", sys.maxsize)
+    stage.activate(dataclasses.replace(unfiltered, tracking_plans=plans))
+    everything = build(stage, events)
+    monkeypatch.setattr("trunkline.runtime.source_stage.MAX_SURVIVORS", max_survivors)
+    monkeypatch.setattr("trunkline.runtime.source_stage.FORWARDED_BYTES", max_bytes)
+    stage.activate(dataclasses.replace(snapshot, tracking_plans=plans))
+    limited = build(stage, events)
+
+    survivors = [event for event in everything.survivors if event.source == "web"]
+    counts = Counter({key: count for key, count in by_key(everything).items() if key[0] == "web"})
+    used_bytes = 0
+    for event in everything.survivors[len(survivors) :]:
+        key = (event.source, event.type, event.name, event.app_version)
+        counts[*key, ENTERED, ""] += 1
+        if len(survivors) >= max_survivors or used_bytes + len(event.body) > max_bytes:
+            counts[*key, FILTERED_AT_SOURCE, "forwarding_limit"] += 1
+            continue
+        used_bytes += len(event.body)
+        if filtered and event.name == "Violation Generated":
+            counts[*key, FILTERED_AT_SOURCE, "event_setting"] += 1
+        else:
+            counts[*key, ACCEPTED, ""] += 1
+            survivors.append(event)
+    assert limited.survivors == survivors
+    assert by_key(limited) == counts
+    assert limited.blocked == everything.blocked
 
 
 def test_a_disabled_source_gets_nothing_and_counts_it(stage: SourceStage) -> None:

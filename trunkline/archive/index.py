@@ -90,22 +90,37 @@ class ArchiveIndex:
         with self._errors("lock"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock_fd = _lock(path.with_name(f"{path.name}.lock"))
-        try:
-            self._db = open_index(path, read_only=False)
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
+        self._connection: sqlite3.Connection | None = None
         self.archive_id = ""
         """Eight hexadecimal digits, this index's own, part of every object's name."""
         try:
             with self._errors("prepare"):
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
                 self._migrate()
                 ((self.archive_id,),) = self._db.execute("SELECT value FROM facts WHERE key='archive_id'").fetchall()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """Opened anew behind a write that was refused: SQLite opens what it may not write for reading, and stays so
+        when that is mended. Raises IndexFailed, sqlite3.Error, OSError."""
+        if self._connection is None:
+            _mend_rights(self._path)
+            db = open_index(self._path, read_only=False)
+            try:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=FULL")
+            except BaseException:
+                db.close()
+                raise
+            self._connection = db
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -234,7 +249,7 @@ class ArchiveIndex:
             self._db.executemany("DELETE FROM doomed WHERE key=?", [(key,) for key in keys])
 
     def close(self) -> None:
-        self._db.close()
+        self._disconnect()
         os.close(self._lock_fd)
 
     @contextlib.contextmanager
@@ -248,9 +263,20 @@ class ArchiveIndex:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+                self._disconnect()
             raise IndexFailed(
                 f"{self._path}: cannot {does} the archive's index: {error}. Check the disk and the file's owner"
             ) from error
+
+
+def _mend_rights(path: Path) -> None:
+    """What SQLite made beside a file that could not be written has that file's rights of then: it gets those of now, or
+    the index stays unwritable. Raises OSError."""
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(f"{path.name}{suffix}")
+        if beside.exists() and not os.access(beside, os.W_OK) and os.access(path, os.W_OK):
+            beside.chmod(path.stat().st_mode & 0o777)
 
 
 def _lock(path: Path) -> int:

@@ -180,8 +180,10 @@ class Lane:
             return
         starting = len(self._senders) - len(self._flights)
         batches = max((waiting + due) / rules.events, self._queue.size_bytes / rules.size_bytes if waiting else 0)
-        while starting < batches and self.gate.has_room(self._settings.background, starting):
-            if not self._pace.may_start(self):
+        background = self._settings.background
+        while starting < batches and self.gate.has_room(background, starting):
+            # Replays take turns at their gate, which a second line would spoil; there are few of them.
+            if not background and not self._pace.may_start(self):
                 return
             starting += 1
             task = asyncio.get_running_loop().create_task(self._send_until_idle())

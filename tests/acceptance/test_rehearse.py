@@ -9,6 +9,7 @@ from typing import Any
 from tests.support.fixtures import MakeServer
 from tests.support.server import Server, run_trunkline
 from tests.support.sink import Sink
+from tests.support.waiting import wait_until
 from tests.support.workspace import source, webhook, workspace
 
 
@@ -61,3 +62,22 @@ def test_what_a_rehearsal_says_is_what_happens(sink: Sink, make_server: MakeServ
     back = tmp_path / "old.yaml"
     back.write_text(old)
     assert [change["events"] for change in rehearsed(server, back)["sources"]["web"]["newly_let_through"]] == [6]
+
+
+def test_what_a_killed_server_did_not_archive(sink: Sink, make_server: MakeServer) -> None:
+    """A rehearsal has it from the log; a replay says what is missing, and waits for nobody."""
+    place = sink.place("hook")
+    server = make_server(workspace([source("web")], [webhook("hook", place.url, ["web"])]))
+    server.start()
+    server.send("wk_web", *(track(f"m{number}", "Order") for number in range(30)))
+    server.wait_until_drained("hook")
+    server.kill()
+    assert rehearsed(server, server.config_file)["traffic"]["events"] == 30
+    start = ("replay", "start", "--to", "hook", "--since", "1h", "--yes", "--data-dir", server.data_dir)
+    done = run_trunkline(*start)
+    assert (done.returncode, done.stdout) == (2, "")
+    [said] = done.stderr.splitlines()
+    assert said.startswith(f"trunkline: 30 events in {server.data_dir} are accepted and not archived yet")
+    server.start()
+    assert run_trunkline(*start).returncode == 0
+    wait_until(lambda: place.received.total() == 60, "all are sent once more")

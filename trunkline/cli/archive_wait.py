@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
 import time
 from typing import Final
 
 from trunkline.archive.index import committed_cursor
-from trunkline.clock import Clock
-from trunkline.observe.lanes import LanesError, decode_lanes
 from trunkline.runtime.layout import PARTITION, DataDir
 from trunkline.runtime.wake import Waker
 
@@ -17,7 +16,7 @@ _ASK_EVERY_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.1
 
 
-def wait_for_archive(data: DataDir, needed: int, clock: Clock, *, is_on: bool) -> int:
+def wait_for_archive(data: DataDir, needed: int, *, is_on: bool) -> int:
     """Ask for what was accepted below position ``needed``, and wait for it; up to which position it is archived.
 
     Asks nobody where the archive is off, and waits only as long as a server runs.
@@ -26,7 +25,7 @@ def wait_for_archive(data: DataDir, needed: int, clock: Clock, *, is_on: bool) -
     timeout_s = _TIMEOUT_S if is_on else 0.0
     waited_s, asked_s = 0.0, 0.0
     while (archived := committed_cursor(data.archive_index).get(PARTITION, 0)) < needed:
-        if waited_s >= timeout_s or not is_served(data, clock):
+        if waited_s >= timeout_s or not is_served(data):
             break
         if waker is None:
             waker = Waker(data.archive_wake)
@@ -41,9 +40,13 @@ def wait_for_archive(data: DataDir, needed: int, clock: Clock, *, is_on: bool) -
     return archived
 
 
-def is_served(data: DataDir, clock: Clock) -> bool:
-    """Whether a server runs on the directory, or did a few seconds ago."""
+def is_served(data: DataDir) -> bool:
+    """Whether a server runs on the directory: it holds the lock as long as it lives."""
     try:
-        return not decode_lanes(data.lanes_status.read_bytes()).is_stale(clock.now_ms())
-    except (OSError, LanesError):
-        return False
+        with data.lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # there was none yet, or it is another user's: then nobody here could ask it anything
+    return False

@@ -74,7 +74,7 @@ def infer(
     give_way()
     inference = PlanInference(least=min_events, enum_values=enum_values)
     try:
-        is_whole = _have_archived(settings, clock)
+        is_whole = _have_archived(settings)
         unreadable = _look_at_all(settings, source, clock.now_ms() - days * DAY_MS, inference)
     except (ArchiveError, StateError) as error:
         show_looked_at(None)
@@ -93,14 +93,14 @@ def infer(
     _sum_up(inference, unreadable, len(rules), days, is_whole=is_whole)
 
 
-def _have_archived(settings: Settings, clock: SystemClock) -> bool:
+def _have_archived(settings: Settings) -> bool:
     """Ask a running server to archive what it accepted so far; whether it has. Raises StateError, ArchiveError."""
     data = DataDir(settings.data_dir)
     if not data.state.exists():
         return True
     with open_state(data) as store:
         accepted = store.read().accepted.get(PARTITION, 0)
-    return wait_for_archive(data, accepted, clock, is_on=settings.archive) >= accepted
+    return wait_for_archive(data, accepted, is_on=settings.archive) >= accepted
 
 
 def _look_at_all(settings: Settings, source: str, since_ms: int, inference: PlanInference) -> int:

@@ -159,9 +159,9 @@ def _start(settings: Settings, clock: Clock, wish: _Wish, *, yes: bool, as_json:
     if wish.gap:
         ranges, endless = _ranges(data, state, wish, destination, sources, place_of(accepted, 0))
         needed = min(accepted, max(position_of(one.end - 1) + 1 for one in ranges))
-    archived = wait_for_archive(data, needed, clock, is_on=settings.archive)
+    archived = wait_for_archive(data, needed, is_on=settings.archive)
     missing = _missing(data, sources, archived, needed)
-    if missing and settings.archive and not is_served(data, clock):
+    if missing and settings.archive and not is_served(data):
         raise _Failed(
             f"{count_text(missing, 'event')} in {data.root} are accepted and not archived yet, and no server runs "
             "there that would archive them. Start it (trunkline serve), then try again."

@@ -14,7 +14,7 @@ from tests.unit.archive.archive_world import World as ArchiveWorld
 from tests.unit.schema.schema_world import World, accepted, blocked
 from trunkline.archive.local_store import LocalStore
 from trunkline.cli.main import program
-from trunkline.clock import Clock, SystemClock
+from trunkline.clock import SystemClock
 from trunkline.destinations.registry import NATIVE_DESTINATIONS
 from trunkline.log.records import AcceptedEvent
 from trunkline.runtime.layout import PARTITION, DataDir
@@ -187,7 +187,7 @@ def test_older_events_and_segments_json(archive: Path) -> None:
 def test_a_running_server_is_asked_to_archive_first(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, bool]] = []
 
-    def wait(data: DataDir, needed: int, clock: Clock, *, is_on: bool) -> int:
+    def wait(data: DataDir, needed: int, *, is_on: bool) -> int:
         asked.append((needed, is_on))
         return needed
 

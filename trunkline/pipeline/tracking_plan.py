@@ -103,9 +103,7 @@ class _Case:
         names[:] = dict.fromkeys([*names, *map(_shown, paths)])
 
     def add(self, findings: Iterable[Finding]) -> None:
-        for finding in findings:
-            if finding.violation not in self.violations:
-                self.violations.append(finding.violation)
+        self.violations = list(dict.fromkeys([*self.violations, *(finding.violation for finding in findings)]))
 
 
 class PlanStage:

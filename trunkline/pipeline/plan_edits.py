@@ -18,19 +18,26 @@ OWN_KEYS: Final = ("sourceId", "omitted", "omitted_on_violation", "violations")
 def remove_paths(body: bytes, paths: Iterable[Path]) -> bytes:
     """The event without the members that the paths name; each path ends with a key of an object."""
     changes: Changes = {}
+    branch: Changes | None = changes
+    last: Path = ()
     for path in paths:
-        _plant(changes, path)
+        outer = path[:-1]
+        if outer != last:
+            branch, last = _branch(changes, outer), outer
+        if branch is not None:
+            branch[path[-1]] = None
     changed = change_inside(body, changes)
     return body if changed is None else changed
 
 
-def _plant(changes: Changes, path: Path) -> None:
-    for part in path[:-1]:
+def _branch(changes: Changes, path: Path) -> Changes | None:
+    """The changes to what is inside the value there; None if it goes with a value around it."""
+    for part in path:
         branch = changes.setdefault(part, {})
         if not isinstance(branch, dict):
-            return
+            return None
         changes = branch
-    changes[path[-1]] = None
+    return changes
 
 
 def annotate(body: bytes, protocols: Mapping[str, Sequence[Any] | str]) -> bytes:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from trunkline.pipeline.schema_document import IN_PLACE_MANY, SchemaDocument
 from trunkline.pipeline.schema_engine import compile_pattern
 
 Path = tuple[str | int, ...]
+MAX_CHARACTERS_BELOW: Final = 64 << 10
+"""Of all paths to unplanned names that are deeper in an event than its properties or traits. What has more of them is
+unplanned as a whole: an event with 32 KB of names in 150 levels would become one of a megabyte."""
+_CHARACTERS_OF_A_PATH: Final = 48
+"""In time, what a path costs however short it is."""
 _IN_PLACE_ONE: Final = ("if", "then", "else")
 _NAMING: Final = frozenset(["properties", "patternProperties", "items"])
 _LEADING_ON: Final = frozenset(["$ref", "dependencies"]).union(_NAMING, IN_PLACE_MANY, _IN_PLACE_ONE)
@@ -29,7 +34,7 @@ class PlannedNames:
     def has_all(self, value: Any) -> bool:
         """Whether there is no name in the value that is not planned."""
         if isinstance(value, dict):
-            if self.names is not None and not value.keys() <= self.names and any(self._strangers(value)):
+            if self.names is not None and not value.keys() <= self.names and self._strangers(value):
                 return False
             for name, inner in self.inner:
                 if name in value and not inner.has_all(value[name]):
@@ -41,27 +46,61 @@ class PlannedNames:
         return True
 
     def unplanned(self, value: Any, path: Path = ()) -> list[Path]:
-        """The paths of what is not planned."""
+        """The paths of what is not planned. Of a member with too much of that in it, the path of the whole member."""
         found: list[Path] = []
-        self._collect(value, path, found)
+        if not isinstance(value, dict):
+            self._collect(value, path, 0, found, _Room())
+            return found
+        if self.names is not None and not value.keys() <= self.names:
+            found += [(*path, name) for name in self._strangers(value)]
+        room = _Room()
+        for name, inner in self.inner:
+            if name in value:
+                below: list[Path] = []
+                try:
+                    inner._collect(value[name], (*path, name), len(name), below, room)
+                except _FullError:
+                    below = [(*path, name)]
+                found += below
         return found
 
-    def _collect(self, value: Any, path: Path, found: list[Path]) -> None:
+    def _collect(self, value: Any, path: Path, path_characters: int, found: list[Path], room: _Room) -> None:
         if isinstance(value, dict):
             if self.names is not None and not value.keys() <= self.names:
-                found += [(*path, name) for name in self._strangers(value)]
+                for name in self._strangers(value):
+                    room.take(path_characters + len(name))
+                    found.append((*path, name))
             for name, inner in self.inner:
                 if name in value:
-                    inner._collect(value[name], (*path, name), found)
+                    inner._collect(value[name], (*path, name), path_characters + len(name) + 1, found, room)
         elif self.items is not None and isinstance(value, list):
             for index, item in enumerate(value):
-                self.items._collect(item, (*path, index), found)
+                self.items._collect(item, (*path, index), path_characters + 2, found, room)
 
-    def _strangers(self, value: Mapping[str, Any]) -> Iterator[str]:
+    def _strangers(self, value: Mapping[str, Any]) -> list[str]:
         names = self.names or frozenset()
-        for name in value:
-            if name not in names and not any(matches(name) for matches in self.patterns):
-                yield name
+        strangers = [name for name in value if name not in names]
+        if not self.patterns:
+            return strangers
+        return [name for name in strangers if not any(matches(name) for matches in self.patterns)]
+
+
+class _FullError(Exception):
+    """There are too many paths, or too long ones."""
+
+
+class _Room:
+    """For the paths of one event that go deeper than its properties: each is written into the event."""
+
+    __slots__ = ("_characters_left",)
+
+    def __init__(self) -> None:
+        self._characters_left = MAX_CHARACTERS_BELOW
+
+    def take(self, characters: int) -> None:
+        self._characters_left -= characters + _CHARACTERS_OF_A_PATH
+        if self._characters_left < 0:
+            raise _FullError
 
 
 def compile_names(document: SchemaDocument, key: str) -> PlannedNames | None:

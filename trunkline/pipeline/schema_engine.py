@@ -68,9 +68,9 @@ def _compile(pattern: str) -> Predicate:
 _has_syntax: Final = Draft7Validator({"format": "regex"}, validate_formats=True, offline=True).is_valid
 """Whether the text is an expression of JavaScript's. It is parsed, not compiled."""
 _LOOKS_ELSEWHERE: Final = re.compile(
-    r"(?:[^\\\[(]|\\[^0-9]|\[(?:[^\\\]]|\\.)*\]|\((?!\?<?[=!]))*+(?:\\[0-9]|\()", re.DOTALL
+    r"(?:[^\\\[(]|\\[^0-9]|\[(?!\^?\])(?:[^\\\]]|\\.)*\]|\((?!\?<?[=!]))*+(?:\\[0-9]|\(|\[\^?\])", re.DOTALL
 )
-"""A look-around or a reference to a group, which RE2 has not; not in a class of characters."""
+"""A look-around, a reference to a group or an empty class of characters, which RE2 has not; not in a class."""
 
 
 def _is_regex(text: str) -> bool:
@@ -78,7 +78,7 @@ def _is_regex(text: str) -> bool:
     so none is compiled."""
     if not _has_syntax(text):
         return False
-    if ("\\" in text or "(?" in text) and _LOOKS_ELSEWHERE.match(text):
+    if ("\\" in text or "(?" in text or "[" in text) and _LOOKS_ELSEWHERE.match(text):
         return False
     return "{" not in text or repeats_of(text) <= MAX_REPEATS
 

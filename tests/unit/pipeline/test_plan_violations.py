@@ -14,7 +14,7 @@ import pytest
 
 from trunkline.pipeline.go_values import go_json, go_number
 from trunkline.pipeline.plan_schema import examine_schema
-from trunkline.pipeline.plan_violations import MAX_TEXT, MAX_VIOLATIONS, Explainer
+from trunkline.pipeline.plan_violations import MAX_STEPS, MAX_TEXT, MAX_VIOLATIONS, Explainer
 from trunkline.pipeline.schema_document import SchemaDocument
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "gojsonschema_cases.json").read_bytes())
@@ -136,3 +136,101 @@ def test_numbers_as_go_prints_them(number: float, written: str) -> None:
 )
 def test_json_as_go_writes_it(value: Any, written: str) -> None:
     assert go_json(value) == written
+
+
+def bounded(schema: dict[str, Any], event: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The findings about an event that is not valid, none of which took more steps than there are."""
+    explainer = Explainer(SchemaDocument(schema))
+    findings = explainer.explain(event)
+    assert findings
+    assert explainer.steps <= MAX_STEPS + 32_000 // 8  # one look at the longest text of an event is one piece
+    assert explainer.explain(event) == findings  # whatever is compiled by now
+    return [(found.violation.type, found.violation.field, found.violation.description) for found in findings]
+
+
+BIG = [{"b": 1}] * 3500
+WRONG_AT_THE_END: dict[str, Any] = {"z": {"type": "integer"}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"anyOf": [{"const": [number]} for number in range(500)]}, BIG),
+        ({"anyOf": [{"const": [{"b": 1}] * 3499 + [{"b": number}]} for number in range(2, 50)]}, BIG),
+        ({"enum": [[{"b": 1}] * 3499 + [{"b": number}] for number in range(2, 50)]}, BIG),
+        ({"anyOf": [{"pattern": f"b{number}$"} for number in range(1000)]}, "ab" * 15_000),
+        ({"patternProperties": {f"b{number}$": {} for number in range(1000)}}, {"ab" * 15_000: 1}),
+        ({"anyOf": [{"format": "json-pointer"}] * 100}, "/~0" * 10_000 + "~"),
+        ({"uniqueItems": True}, [[number] for number in range(4000)]),
+        ({"items": {"multipleOf": 1e-300}}, [1e300] * 5000),
+        ({"items": {"required": [f"r{number}" for number in range(500)]}}, [{}] * 10_000),
+        ({"items": {"dependencies": {f"r{number}": ["b"] for number in range(500)}}}, BIG),
+        ({"anyOf": [{"required": [f"r{number}" for number in range(500)]}] * 40}, {}),
+        ({"contains": {"required": ["x", "y"]}}, BIG),
+        ({"not": {"items": {"required": ["b"]}}}, BIG),
+        ({"if": {"items": {"required": ["b"]}}, "then": {"items": {"required": ["c"]}}}, BIG),
+    ],
+)
+def test_steps_are_counted_whatever_takes_them(schema: dict[str, Any], value: Any) -> None:
+    bounded({"properties": {"a": schema, **WRONG_AT_THE_END}}, {"a": value, "z": "1"})
+
+
+def test_what_many_values_break_is_told_of_the_first_ones_at_once() -> None:
+    explainer = Explainer(SchemaDocument({"properties": {"a": {"items": {"type": "integer"}}}}))
+    findings = explainer.explain({"a": ["x"] * 8000})
+    assert [found.culprit for found in findings] == [("a", index) for index in range(MAX_VIOLATIONS)]
+    assert explainer.steps < 200
+
+
+def test_the_best_alternative_is_known_by_all_its_findings() -> None:
+    """Of the first one there are more than are told."""
+    many = {"required": [f"r{number}" for number in range(MAX_VIOLATIONS + 5)]}
+    some = {"required": [f"s{number}" for number in range(MAX_VIOLATIONS + 2)]}
+    [first, second, *_] = explain({"anyOf": [many, some]}, {})
+    assert first[0] == "Number Any Of"
+    assert second == ("Required", "s0", "s0 is required")
+
+
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf", "if", "not", "$ref"])
+def test_schemas_in_schemas_times_objects_in_objects_never_raise(keyword: str) -> None:
+    """Each level of the event leads through ninety schemas."""
+    definitions: dict[str, Any] = {"d90": {"properties": {"a": {"$ref": "#/definitions/d0"}, "b": False}}}
+    for number in range(90):
+        inner: dict[str, Any] = {"$ref": f"#/definitions/d{number + 1}"}
+        definitions[f"d{number}"] = (
+            {"if": inner, "then": True, "else": False}
+            if keyword == "if"
+            else inner
+            if keyword == "$ref"
+            else {keyword: inner if keyword == "not" else [inner]}
+        )
+    schema = {"definitions": definitions, "properties": {"p": {"$ref": "#/definitions/d0"}}, "required": ["q"]}
+    event: dict[str, Any] = {"b": 1}
+    for _ in range(140):
+        event = {"a": event}
+    assert bounded(schema, {"p": event})
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ({"a": [1, {"b": None}]}, True),
+        ({"a": [1.0, {"b": None}]}, True),
+        ({"a": [True, {"b": None}]}, False),
+        ({"a": [1, {"b": 0}]}, False),
+        ({"a": [1, {"c": None}]}, False),
+        ({"a": {"0": 1}}, False),
+        ([1], False),
+        ([], True),
+        ({}, False),
+        (1, False),
+        (True, True),
+        ("true", False),
+    ],
+)
+def test_options_are_compared_as_json_has_it(value: Any, is_one: bool) -> None:
+    schema = {"properties": {"v": {"enum": [{"a": [1, {"b": None}]}, [], True]}}}
+    _, is_valid = examine_schema(schema)
+    assert is_valid is not None
+    assert is_valid({"v": value}) == is_one
+    assert (explain(schema, {"v": value}) == []) == is_one

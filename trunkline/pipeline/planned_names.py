@@ -57,10 +57,12 @@ class PlannedNames:
         for name, inner in self.inner:
             if name in value:
                 below: list[Path] = []
+                characters_left = room.characters_left
                 try:
                     inner._collect(value[name], (*path, name), len(name), below, room)
                 except _FullError:
                     below = [(*path, name)]
+                    room.characters_left = characters_left
                 found += below
         return found
 
@@ -92,14 +94,14 @@ class _FullError(Exception):
 class _Room:
     """For the paths of one event that go deeper than its properties: each is written into the event."""
 
-    __slots__ = ("_characters_left",)
+    __slots__ = ("characters_left",)
 
     def __init__(self) -> None:
-        self._characters_left = MAX_CHARACTERS_BELOW
+        self.characters_left = MAX_CHARACTERS_BELOW
 
     def take(self, characters: int) -> None:
-        self._characters_left -= characters + _CHARACTERS_OF_A_PATH
-        if self._characters_left < 0:
+        self.characters_left -= characters + _CHARACTERS_OF_A_PATH
+        if self.characters_left < 0:
             raise _FullError
 
 

@@ -3,9 +3,11 @@ from __future__ import annotations
 import socket
 import threading
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from trunkline.pipeline import plan_schema
 from trunkline.pipeline.plan_schema import MAX_CHECKS, MAX_PROBLEMS, check_schema, examine_schema
 from trunkline.pipeline.schema_engine import SchemaError, check_format, compile_pattern
 from trunkline.pipeline.tracking_plan import compile_plan
@@ -112,6 +114,52 @@ def test_nothing_is_wrong(schema: dict[str, Any]) -> None:
     assert check_schema(schema) == []
 
 
+def quickly_fine(schema: dict[str, Any]) -> bool:
+    """Whether nothing but the quick look and the engine was asked."""
+    with patch.object(plan_schema, "_oversize", return_value=("", "a closer look", "")):
+        return examine_schema(schema)[0] == []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"$id": "https://a.example/s.json", "not": {"type": "string"}},
+        {"properties": {"$id": {}, "pattern": {"pattern": "^a{1,9}$"}, "patternProperties": {"patternProperties": {}}}},
+        {"patternProperties": {"^a": False}, "items": [True, {"enum": [1, None, {"a": []}]}]},
+        {"properties": {f"k{n}": {"$ref": "#/definitions/a"} for n in range(4000)}, "definitions": {"a": {}}},
+        refs(20, twice=False),
+    ],
+)
+def test_most_schemas_need_no_closer_look(schema: dict[str, Any]) -> None:
+    assert quickly_fine(schema)
+    assert check_schema(schema) == []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {"$ref": "#"}}},
+        {"definitions": {"a": {"$ref": "#/definitions/b"}}},
+        {"enum": [{"$ref": 5}]},
+        {"definitions": {"a": {"$id": "#a"}, "b": {"$ref": "#/definitions/a"}}},
+        {"definitions": {"unused": {"pattern": "(a{2}){501}"}}},
+        {"patternProperties": {"(a{2}){501}": True}},
+        {"properties": {str(number): {} for number in range(MAX_CHECKS)}},
+        {"allOf": [True] * MAX_CHECKS},
+        {"type": "strng"},
+        {"pattern": "("},
+        {"const": object()},
+        refs(20, twice=True),
+        refs(1000, twice=False),
+        aliases(40),
+        nested(200),
+    ],
+)
+def test_what_may_be_against_a_limit_gets_a_closer_look(schema: dict[str, Any]) -> None:
+    assert not quickly_fine(schema)
+
+
 def test_there_is_an_end_to_problems() -> None:
     schema = {"properties": {str(number): {"type": "x"} for number in range(1000)}}
     assert len(check_schema(schema)) == MAX_PROBLEMS
@@ -182,7 +230,11 @@ def test_repeats_in_a_row_do_not(pattern: str) -> None:
         ("uuid", "123e4567-e89b-12d3-a456-426614174000", "123E4567-e89b-12d3-a456-426614174000 x"),
         ("json-pointer", "/a /a~0b", "a /a~ /~2"),
         ("relative-json-pointer", "0 0# 1/a", "01 a /a"),
-        ("regex", "a ^[a-z]+$", "( (?!a)"),
+        (
+            "regex",
+            r"a ^[a-z]+$ .{1,1000} [(?=] \\1 \(?=a a|b\d (?:a)",
+            r"( (?!a) (?<=a)b (a)\1 [] a[^] a{1001} (?=a) \\\1 [a",
+        ),
         ("idn-hostname", "〮", ""),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import typer
@@ -17,12 +19,22 @@ INTERRUPTED: Final = 130
 class _Root(TyperGroup):
     """Ends with one line where a command leaves Ctrl-C to others. Those that have something to say catch it."""
 
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _interruptible():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _interruptible():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            print("trunkline: interrupted.", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("trunkline: interrupted.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _print_version(wanted: bool) -> None:

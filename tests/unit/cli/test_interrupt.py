@@ -51,5 +51,7 @@ def test_while_a_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         raise KeyboardInterrupt
 
     monkeypatch.setattr("trunkline.cli.check.load", load)
-    done = CliRunner().invoke(program(["check", "lanes"]), ["check", str(tmp_path / "workspace.yaml")])
-    assert (done.exit_code, done.stdout, done.stderr) == (130, "", LINE)
+    monkeypatch.setattr("trunkline.cli.root.typer.echo", load)
+    for arguments in (["check", str(tmp_path / "workspace.yaml")], ["--version"]):
+        done = CliRunner().invoke(program(["check", "lanes"]), arguments)
+        assert (done.exit_code, done.stdout, done.stderr) == (130, "", LINE)

@@ -15,6 +15,7 @@ from trunkline.pipeline.schema_engine import (
     compile_engine,
     compile_pattern,
     repeats_of,
+    work_of,
 )
 from trunkline.spec.plans import MAX_SCHEMA_BYTES
 
@@ -27,6 +28,8 @@ MAX_CHECKS: Final = 20_000
 """Schemas that may have to be asked about one event, each reference counted with all that it leads to."""
 MAX_LEVELS: Final = 200
 """Schemas in schemas, references followed."""
+MAX_PATTERN_WORK: Final = 250_000
+"""Microseconds, about, to compile all patterns of one schema, which is done at once when its first event comes."""
 MAX_PROBLEMS: Final = 20
 TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 DRAFT_7: Final = "http://json-schema.org/draft-07/schema"
@@ -56,6 +59,9 @@ def examine_schema(schema: Mapping[str, Any]) -> tuple[list[Problem], Predicate 
     document = SchemaDocument(schema)
     places = _places(document)
     problems = _draft_problems(schema)
+    if (work := sum(map(work_of, _patterns(places)))) > MAX_PATTERN_WORK:
+        reason = f"its patterns together are {work // MAX_PATTERN_WORK + 1} times as much work as is allowed"
+        return [*problems, ("", reason, "Use fewer patterns, or fewer counted repeats such as {1,1000} in them")], None
     for path, inner in places.values():
         problems += _schema_problems(document, path, inner)
         if len(problems) >= MAX_PROBLEMS:
@@ -163,6 +169,7 @@ def _is_plain(schema: Mapping[str, Any]) -> bool:
     return (
         size_bytes <= MAX_SCHEMA_BYTES
         and not (survey.has_names and survey.has_references)
+        and sum(map(work_of, survey.patterns)) <= MAX_PATTERN_WORK
         and not any("{" in pattern and repeats_of(pattern) > MAX_REPEATS for pattern in survey.patterns)
     )
 
@@ -244,6 +251,15 @@ def _schema_problems(document: SchemaDocument, path: tuple[str | int, ...], sche
         for pattern in by_pattern:
             problems += _pattern_problems((*path, "patternProperties", pattern), pattern)
     return problems
+
+
+def _patterns(places: Places) -> set[str]:
+    found: set[str] = set()
+    for _, schema in places.values():
+        by_pattern = schema.get("patternProperties")
+        of_names = by_pattern if isinstance(by_pattern, Mapping) else ()
+        found.update(pattern for pattern in (schema.get("pattern"), *of_names) if isinstance(pattern, str))
+    return found
 
 
 def _pattern_problems(path: tuple[str | int, ...], pattern: Any) -> list[Problem]:

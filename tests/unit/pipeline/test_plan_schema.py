@@ -52,6 +52,8 @@ def aliases(levels: int) -> dict[str, Any]:
         ({"pattern": r"(a)\1"}, "pattern", "no expression"),
         ({"pattern": "((a{1,99}){1,99}b)"}, "pattern", "repeats a part more than 1000 times"),
         ({"pattern": 5}, "pattern", "text is wanted"),
+        ({"patternProperties": {f".{{1,1000}}{n}": {} for n in range(10_000)}}, "", "times as much work"),
+        ({"allOf": [{"pattern": r"\S" * 200 + str(n)} for n in range(400)]}, "", "times as much work"),
         ({"$ref": "http://127.0.0.1:9/x.json"}, "$ref", "leads out of the schema"),
         ({"$ref": "file:///etc/passwd"}, "$ref", "leads out of the schema"),
         ({"properties": {"a": {"$ref": "#/definitions/a"}}}, "properties.a.$ref", "nothing at this place"),
@@ -158,6 +160,12 @@ def test_most_schemas_need_no_closer_look(schema: dict[str, Any]) -> None:
 )
 def test_what_may_be_against_a_limit_gets_a_closer_look(schema: dict[str, Any]) -> None:
     assert not quickly_fine(schema)
+
+
+def test_many_patterns_as_people_write_them_are_allowed() -> None:
+    patterns = [f"^[A-Z]{{2}}-{number}[0-9]{{1,40}}$" for number in range(400)]
+    patterns += [rf"^(\d{{1,3}}|\w+)@\S+ {number}$" for number in range(400)]
+    assert check_schema({"properties": {pattern: {"pattern": pattern} for pattern in patterns}}) == []
 
 
 def test_there_is_an_end_to_problems() -> None:

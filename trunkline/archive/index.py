@@ -21,7 +21,7 @@ from trunkline.archive.file_draft import FileDraft
 from trunkline.archive.layout import Kind
 from trunkline.failpoints import failpoint
 from trunkline.files import lock_file
-from trunkline.sqlite import transaction
+from trunkline.sqlite import mend_rights, transaction
 
 SCHEMA_VERSION: Final = 2
 OLDEST_READABLE: Final = 1
@@ -106,7 +106,7 @@ class ArchiveIndex:
         """Opened anew behind a write that was refused: SQLite opens what it may not write for reading, and stays so
         when that is mended. Raises IndexFailed, sqlite3.Error, OSError."""
         if self._connection is None:
-            _mend_rights(self._path)
+            mend_rights(self._path)
             db = open_index(self._path, read_only=False)
             try:
                 db.execute("PRAGMA journal_mode=WAL")
@@ -268,15 +268,6 @@ class ArchiveIndex:
             raise IndexFailed(
                 f"{self._path}: cannot {does} the archive's index: {error}. Check the disk and the file's owner"
             ) from error
-
-
-def _mend_rights(path: Path) -> None:
-    """What SQLite made beside a file that could not be written has that file's rights of then: it gets those of now, or
-    the index stays unwritable. Raises OSError."""
-    for suffix in ("-wal", "-shm"):
-        beside = path.with_name(f"{path.name}{suffix}")
-        if beside.exists() and not os.access(beside, os.W_OK) and os.access(path, os.W_OK):
-            beside.chmod(path.stat().st_mode & 0o777)
 
 
 def _lock(path: Path) -> int:

@@ -7,7 +7,6 @@ ends. A commit that a power failure takes away takes its cursor away too: the lo
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import sqlite3
@@ -22,7 +21,7 @@ from trunkline.files import lock_file
 from trunkline.schema.errors import SchemaFailed, SchemaLocked, SchemaTooNew
 from trunkline.schema.limits import DAY_MS, DAYS_KEPT, HOURS_KEPT_MS
 from trunkline.schema.tally import ViolationKey
-from trunkline.sqlite import transaction
+from trunkline.sqlite import check_rights, transaction
 
 SCHEMA_VERSION: Final = 1
 _TIDY_STEP: Final = 200
@@ -188,7 +187,7 @@ class SchemaDatabase:
             self._lock_fd = _lock(path.with_name(f"{path.name}.lock"))
         try:
             with self._errors("write"):
-                _check_rights(path)
+                check_rights(path)
             self._db = open_database(path, read_only=False)
         except BaseException:
             os.close(self._lock_fd)
@@ -336,19 +335,3 @@ def _lock(path: Path) -> int:
         return lock_file(path)
     except BlockingIOError:
         raise SchemaLocked(f"{path}: another process writes this database. It ends with its supervisor; wait") from None
-
-
-def _check_rights(path: Path) -> None:
-    """Whether the file can be written: SQLite would open it for reading, and say so only when a commit comes.
-
-    What SQLite makes beside the file has the rights that the file had then. Once the file is mended these must follow,
-    or it stays unwritable. Raises OSError.
-    """
-    if not path.exists():
-        return
-    if not os.access(path, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    for suffix in ("-wal", "-shm"):
-        beside = path.with_name(f"{path.name}{suffix}")
-        if beside.exists() and not os.access(beside, os.W_OK):
-            beside.chmod(path.stat().st_mode & 0o777)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import zstandard
 
 from trunkline.failpoints import failpoint
+from trunkline.sqlite import check_rights
 from trunkline.state.base import (
     NAMES_PER_SOURCE,
     Attempt,
@@ -70,6 +71,11 @@ class SqliteStateStore:
         self._read_only = read_only
         if read_only and not path.exists():
             raise StateError(f"{path}: there is no state here; is this a data directory that has been served?")
+        if not read_only:
+            try:
+                check_rights(path)
+            except OSError as error:
+                raise StateError(f"{path}: cannot be written: {error}. Mend the file's owner or rights") from error
         with self._opening():
             self._db = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}",

@@ -17,6 +17,8 @@ PROPERTIES: Final = "properties"
 TRAITS: Final = "traits"
 EVALUATIONS_BEFORE: Final = 50
 """So often the engine answers before a rule gets a function of its own, which costs as much to generate."""
+HEAD_LATER: Final = 1
+"""Events after that, its function for events that are decoded in part: one step is not to be too long."""
 
 
 class CompiledRule:
@@ -40,14 +42,14 @@ class CompiledRule:
         """``checks_names``: whether :meth:`is_fine` asks if all names are planned."""
         self.rule = rule
         self.names: PlannedNames | None = None
-        """None if everything is planned."""
+        """None if everything is planned, or nobody asks."""
         self.refusal = ""
         """Why the rule can't be used; empty if it can."""
         self.check_head: Check | None = None
         """Whether an :class:`EventHead` is certainly fine; None while, or if, only :meth:`is_fine` tells."""
         self._check: Check | None = None
         self._checks_names = checks_names
-        self._evaluations_left = EVALUATIONS_BEFORE
+        self._evaluations_left = EVALUATIONS_BEFORE + HEAD_LATER
         self._key = TRAITS if rule.type in (IDENTIFY, GROUP) else PROPERTIES
         self._explainer: Explainer | None = None
         self._is_valid: Predicate = self._compile
@@ -61,28 +63,26 @@ class CompiledRule:
             self._is_valid = _refuses
             return False
         document = SchemaDocument(self.rule.schema)
-        self.names = compile_names(document, self._key)
+        self.names = compile_names(document, self._key) if self._checks_names else None
         self._explainer = Explainer(document)
         self._is_valid = is_valid
         return is_valid(event)
 
     def is_fine(self, event: Mapping[str, Any]) -> bool:
         """Whether nothing is wrong with the event, and no name unplanned where that is asked."""
-        if self._check is not None and self._check(event):
-            return True
         if self._evaluations_left > 0:
             self._evaluations_left -= 1
-            if self._evaluations_left == 0 and not self.refusal:
-                self._generate()
-        return self.accepts(event) and (
-            not self._checks_names or self.names is None or self.names.has_all(event.get(self._key))
-        )
+            if self._evaluations_left == HEAD_LATER and not self.refusal:
+                self._check = self._generate(of_head=False)
+            elif self._evaluations_left == 0 and self._check is not None:
+                self.check_head = self._generate(of_head=True)
+        if self._check is not None and self._check(event):
+            return True
+        return self.accepts(event) and (self.names is None or self.names.has_all(event.get(self._key)))
 
-    def _generate(self) -> None:
-        document = SchemaDocument(self.rule.schema)
-        names = {self._key: self.names} if self._checks_names and self.names is not None else {}
-        self._check = generate_check(document, names, of_head=False)
-        self.check_head = generate_check(document, names, of_head=True) if self._check is not None else None
+    def _generate(self, *, of_head: bool) -> Check | None:
+        names = {self._key: self.names} if self.names is not None else {}
+        return generate_check(SchemaDocument(self.rule.schema), names, of_head=of_head)
 
     def accepts(self, event: Mapping[str, Any]) -> bool:
         """Whether the event fits the schema."""

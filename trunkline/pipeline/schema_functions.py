@@ -38,8 +38,11 @@ from trunkline.pipeline.schema_document import SchemaDocument
 from trunkline.pipeline.schema_engine import compile_pattern
 from trunkline.pipeline.schema_formats import FORMATS
 
-MAX_PLACES: Final = 150
-"""Values that one function looks at. Generating takes about 30 us for each, and events wait meanwhile."""
+MAX_TESTS: Final = 150
+"""Values that one function looks at, and what it asks of them. Generating takes some 60 us for each, and events wait
+meanwhile."""
+MAX_SET: Final = 16
+"""Members of a set that is a constant of the code: the compiler looks at each of them."""
 MAX_LEVELS: Final = 10
 """Objects in objects: each nests the code deeper, and Python's compiler has its limits."""
 _MAX_BOUND: Final = 1 << 53
@@ -109,6 +112,8 @@ _SIZES: Final[Mapping[str, tuple[str, str]]] = {
 _KNOWN: Final = frozenset(
     ["type", "enum", "const", "properties", "required", "additionalProperties", "items", "pattern", "format", "allOf"]
 ).union(_BOUNDS, _SIZES)
+_MAY_SAY: Final = _KNOWN.union(_IGNORED)
+_TESTED: Final = _KNOWN - {"type", "properties"}
 _KNOWN_OF_EVENTS: Final = _IGNORED.union(["type", "properties", "required", "additionalProperties", "allOf"])
 _PLAIN_BEGINNING: Final = re.compile(r"\^([A-Za-z0-9 _:/-]+)")
 
@@ -156,7 +161,7 @@ class _Writer:
         self._document = document
         self.globals = dict(_GLOBALS)
         self._names = 0
-        self._places = 0
+        self._tests = 0
         self._objects = 0
         """Inside each other in the code that is being written."""
         self._functions: dict[tuple[int, ...], str] = {}
@@ -165,6 +170,7 @@ class _Writer:
     def event(self, names: Mapping[str, PlannedNames], *, of_head: bool) -> ast.expr:
         """The test of a whole event, which is an object."""
         schemas = self._together([self._document.root])
+        self._count(len(schemas))
         named, required, closed = _members(schemas)
         for schema in schemas:
             if closed or not _types_of(schema) >= _TYPES["object"] or not _KNOWN_OF_EVENTS.issuperset(schema):
@@ -204,13 +210,14 @@ class _Writer:
         self, schemas: Sequence[Any], variable: str, names: PlannedNames | None, level: int
     ) -> tuple[frozenset[str], list[ast.expr]]:
         """The types that a value may have, and for one of these the tests that must all hold."""
-        self._places += 1
-        if self._places > MAX_PLACES or level > MAX_LEVELS:
+        self._count(1)
+        if level > MAX_LEVELS:
             raise _UnsupportedError
         together = self._together(schemas)
         for schema in together:
-            if not _KNOWN.union(_IGNORED).issuperset(schema):
+            if not _MAY_SAY.issuperset(schema):
                 raise _UnsupportedError
+            self._count(len(_TESTED.intersection(schema)))
         types = frozenset.intersection(_ALL_TYPES, *map(_types_of, together))
         tests: list[ast.expr] = []
         for schema in together:
@@ -280,10 +287,12 @@ class _Writer:
 
         it = syntax.name(variable)
         keys = syntax.called(syntax.method(it, "keys"))
-        tests: list[ast.expr] = [syntax.compared(keys, "<=", syntax.constant(found)) for found in dict.fromkeys(closed)]
+        tests: list[ast.expr] = [syntax.compared(keys, "<=", self._set(found)) for found in dict.fromkeys(closed)]
+        before = self._tests
         tests += tests_of(required)
         is_flat = self._objects == objects
-        if not (is_flat and closed == [frozenset(members)] and self._places + len(members) <= MAX_PLACES):
+        fits_twice = 2 * self._tests - before <= MAX_TESTS
+        if not (is_flat and fits_twice and closed == [frozenset(members)]):
             return tests
         # Most events have all that is planned for them. Then nobody needs to ask what is there and what is not.
         is_complete = syntax.compared(syntax.called(syntax.name("len"), it), "==", syntax.constant(len(members)))
@@ -324,13 +333,14 @@ class _Writer:
 
     def _is_chosen(self, choices: Sequence[str | None], types: frozenset[str], variable: str) -> ast.expr:
         it = syntax.name(variable)
-        chosen = syntax.compared(it, "in", syntax.constant(frozenset(text for text in choices if text is not None)))
+        chosen = syntax.compared(it, "in", self._set(frozenset(text for text in choices if text is not None)))
         if types <= {"str"}:
             return chosen
         return syntax.any_of([syntax.compared(it, "is", syntax.constant(None)), chosen])
 
     def _is_one_of(self, types: frozenset[str], variable: str, read: ast.expr | None = None) -> ast.expr:
         """``read``: what the variable is to hold from here on."""
+        self._count(len(types) - 1)
         it = syntax.name(variable) if read is None else syntax.assigned(variable, read)
         found = syntax.called(syntax.name("type"), it)
         if len(types) == 1:
@@ -352,7 +362,7 @@ class _Writer:
         return syntax.called(syntax.name(function), it)
 
     def _is_of_format(self, name: Any, it: ast.expr) -> ast.expr:
-        if not isinstance(name, str) or name not in FORMATS:
+        if not isinstance(name, str) or name not in FORMATS or name == "regex":  # the engine's own
             raise _UnsupportedError
         function = self._new("f")
         self.globals[function] = FORMATS[name]
@@ -366,15 +376,28 @@ class _Writer:
             schema = open_schemas.pop()
             if schema is True:
                 continue
-            if not isinstance(schema, Mapping) or len(found) > MAX_PLACES:
+            if not isinstance(schema, Mapping) or len(found) > MAX_TESTS:
                 raise _UnsupportedError
             if "$ref" in schema:
                 open_schemas.append(self._document.resolve(schema))
-                self._places += 1
+                self._count(1)
                 continue
             found.append(schema)
             open_schemas += reversed(schema.get("allOf", ()))
         return found
+
+    def _count(self, tests: int) -> None:
+        self._tests += tests
+        if self._tests > MAX_TESTS:
+            raise _UnsupportedError
+
+    def _set(self, members: frozenset[str]) -> ast.expr:
+        """A large one is no constant, which the compiler would take apart, but a name."""
+        if len(members) <= MAX_SET:
+            return syntax.constant(members)
+        name = self._new("s")
+        self.globals[name] = members
+        return syntax.name(name)
 
     def _new(self, kind: str) -> str:
         self._names += 1

@@ -292,4 +292,6 @@ def _property_of(culprit: Path) -> Path:
 
 def _shown(path: Path) -> str:
     """The path as Segment shows it: below properties or traits, ``$`` for each item of a list."""
+    if len(path) == 2:
+        return str(path[1])
     return ".".join("$" if isinstance(part, int) else part for part in path[1:])

@@ -16,7 +16,7 @@ from trunkline.pipeline.plan_rules import EVALUATIONS_BEFORE
 from trunkline.pipeline.plan_schema import examine_schema
 from trunkline.pipeline.planned_names import compile_names
 from trunkline.pipeline.schema_document import SchemaDocument
-from trunkline.pipeline.schema_functions import MAX_LEVELS, MAX_PLACES, Check, generate_check
+from trunkline.pipeline.schema_functions import MAX_LEVELS, MAX_TESTS, Check, generate_check
 from trunkline.pipeline.tracking_plan import PlanStage, compile_plan
 from trunkline.spec.app_version import app_version_of
 from trunkline.spec.plans import BLOCK, COMMON, OMIT, TRACK, Enforcement, Rule, SchemaConfiguration, TrackingPlan
@@ -247,6 +247,8 @@ def deep(levels: int) -> JSON:
         {"properties": {"properties": {"properties": {"a": {"items": [{"type": "string"}]}}}}},
         {"properties": {"properties": {"properties": {"a": False}}}},
         {"properties": {"properties": {"properties": {"a": {"minimum": 1 << 60}}}}},
+        {"properties": {"properties": {"properties": {"a": {"format": "regex"}}}}},
+        {"properties": {"properties": {"properties": {"a": {"allOf": [{"minLength": 1}] * MAX_TESTS}}}}},
         {"properties": {"properties": {"properties": {"a": {"contentEncoding": "base64"}}}}},
         {"properties": {"properties": {"properties": {"a": {}}, "patternProperties": {"b": {}}}}},
         {"properties": {"properties": {"properties": {"a": {}}, "additionalProperties": {"type": "string"}}}},
@@ -255,7 +257,7 @@ def deep(levels: int) -> JSON:
         {"type": "string"},
         {"properties": {"properties": {"$ref": "#/definitions/self"}}},
         {"properties": {"properties": deep(MAX_LEVELS + 1)}},
-        {"properties": {"properties": {"properties": {f"k{n}": {"type": "string"} for n in range(MAX_PLACES)}}}},
+        {"properties": {"properties": {"properties": {f"k{n}": {"type": "string"} for n in range(MAX_TESTS)}}}},
     ],
 )
 def test_what_is_rare_is_left_to_the_engine(schema: JSON) -> None:

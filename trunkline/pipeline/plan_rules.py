@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from trunkline.pipeline.findings import Finding
 from trunkline.pipeline.plan_schema import examine_schema
-from trunkline.pipeline.plan_violations import Explainer, Finding
+from trunkline.pipeline.plan_violations import Explainer
 from trunkline.pipeline.planned_names import Path, PlannedNames, compile_names
 from trunkline.pipeline.schema_document import SchemaDocument
 from trunkline.pipeline.schema_engine import Predicate

@@ -11,15 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
+from trunkline.pipeline.findings import MAX_TEXT, MAX_VIOLATIONS, Enough, Finding, Path, Result, better_of
 from trunkline.pipeline.go_values import canonical, go_json, go_number
 from trunkline.pipeline.schema_document import SchemaDocument
 from trunkline.pipeline.schema_engine import check_format, compile_pattern
-from trunkline.spec.violations import Violation
 
-MAX_VIOLATIONS: Final = 20
-"""Of one event by one schema; the first ones count."""
-MAX_TEXT: Final = 1000
-"""Characters of a field or a description; the rest is cut off."""
 MAX_STEPS: Final = 12_000
 """To explain one event. A step takes some 0.3 us, and the events of all other sources wait meanwhile."""
 _STEPS_TO_ASK: Final = 4
@@ -37,22 +33,9 @@ MAX_LEVELS: Final = 150
 MAX_ASKED_INSIDE: Final = 200
 """Schemas asked by schemas asked by schemas: each is two or three calls deep, and Python allows a thousand."""
 
-Path = tuple[str | int, ...]
-
-
-class Finding(NamedTuple):
-    """``culprit``: the path of the value that must go for the violation to be gone; empty where there is none."""
-
-    violation: Violation
-    culprit: Path
-
 
 class _Exhausted(Exception):
     """The explanation takes too long, or the event is nested too deep."""
-
-
-class _Enough(Exception):
-    """A result has as many findings as are asked for."""
 
 
 _OF_ARRAYS: Final = frozenset(["items", "minItems", "maxItems", "uniqueItems", "contains"])
@@ -63,55 +46,7 @@ _OF_NUMBERS: Final = frozenset(["multipleOf", "maximum", "exclusiveMaximum", "mi
 _OF_STRINGS: Final = frozenset(["minLength", "maxLength", "pattern", "format"])
 
 
-class _Note(NamedTuple):
-    """A finding that is not put into words yet: most are only counted. ``path`` is that of the field."""
-
-    kind: str
-    path: Path
-    description: str
-    culprit: Path
-    names_field: bool
-    """Whether the description begins with the field."""
-
-    def finding(self) -> Finding:
-        field = ".".join(map(str, self.path)) if self.path else "(root)"
-        description = f"{field} {self.description}" if self.names_field else self.description
-        violation = Violation(self.kind.replace("_", " ").title(), _cut(field), _cut(description))
-        return Finding(violation, self.culprit)
-
-
-class _Result:
-    __slots__ = ("_most", "count", "notes", "score")
-
-    def __init__(self, most: int = 0) -> None:
-        """``most``: raise _Enough when there are so many findings; 0 if only the score tells."""
-        self._most = most
-        self.notes: list[_Note] = []
-        """The first MAX_VIOLATIONS."""
-        self.count = 0
-        self.score = 0
-
-    def add(
-        self, kind: str, path: Path, description: str, culprit: Path | None = None, *, names_field: bool = False
-    ) -> None:
-        """``path`` is the culprit too unless another is named."""
-        self.count += 1
-        self.score -= 2
-        if len(self.notes) < MAX_VIOLATIONS:
-            self.notes.append(_Note(kind, path, description, path if culprit is None else culprit, names_field))
-            if len(self.notes) == self._most:
-                raise _Enough
-
-    def merge(self, other: _Result) -> None:
-        self.count += other.count
-        self.score += other.score
-        for note in other.notes[: MAX_VIOLATIONS - len(self.notes)]:
-            self.notes.append(note)
-            if len(self.notes) == self._most:
-                raise _Enough
-
-
-_Check = Callable[[Any, Any, Path, _Result], None]
+_Check = Callable[[Any, Any, Path, Result], None]
 
 
 class _Checks(NamedTuple):
@@ -142,11 +77,11 @@ class Explainer:
         self._steps = 0
         self._asked_inside = 0
         self._met.clear()
-        result = _Result(MAX_VIOLATIONS)
+        result = Result(MAX_VIOLATIONS)
         reason = ""
         try:
             self._ask(self._document.root, event, (), result)
-        except _Enough:
+        except Enough:
             pass
         except RecursionError:
             reason = "the event is nested too deep"
@@ -166,7 +101,7 @@ class Explainer:
         if self._steps > MAX_STEPS:
             raise _Exhausted("the event takes too long to check")
 
-    def _ask(self, schema: Any, value: Any, path: Path, result: _Result) -> None:
+    def _ask(self, schema: Any, value: Any, path: Path, result: Result) -> None:
         self._spend(_STEPS_TO_ASK)
         if len(path) > MAX_LEVELS:
             raise _Exhausted(f"the event is nested deeper than {MAX_LEVELS} levels")
@@ -197,8 +132,8 @@ class Explainer:
     def _fits(self, schema: Any, value: Any, path: Path) -> bool:
         inside = self._asked_inside
         try:
-            self._ask(schema, value, path, _Result(1))
-        except _Enough:
+            self._ask(schema, value, path, Result(1))
+        except Enough:
             self._asked_inside = inside
             return False
         return True
@@ -246,43 +181,43 @@ class Explainer:
             each.append(self._properties)
         return _Checks("", tuple(each), groups)
 
-    def _any_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
-        best: _Result | None = None
+    def _any_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: Result) -> None:
+        best: Result | None = None
         for inner in schema["anyOf"]:
-            part = _Result()
+            part = Result()
             self._ask(inner, value, path, part)
             if not part.count:
                 return
-            best = _better(best, part)
+            best = better_of(best, part)
         result.add("number_any_of", path, "Must validate at least one schema (anyOf)")
         if best is not None:
             result.merge(best)
 
-    def _one_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
-        best: _Result | None = None
+    def _one_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: Result) -> None:
+        best: Result | None = None
         fitting = 0
         for inner in schema["oneOf"]:
-            part = _Result()
+            part = Result()
             self._ask(inner, value, path, part)
             fitting += not part.count
-            best = _better(best, part)
+            best = better_of(best, part)
         if fitting != 1:
             result.add("number_one_of", path, "Must validate one and only one schema (oneOf)")
             if fitting == 0 and best is not None:
                 result.merge(best)
 
-    def _all_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+    def _all_of(self, schema: Mapping[str, Any], value: Any, path: Path, result: Result) -> None:
         before = result.count
         for inner in schema["allOf"]:
             self._ask(inner, value, path, result)
         if result.count > before:
             result.add("number_all_of", path, "Must validate all the schemas (allOf)", ())
 
-    def _not(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+    def _not(self, schema: Mapping[str, Any], value: Any, path: Path, result: Result) -> None:
         if self._fits(schema["not"], value, path):
             result.add("number_not", path, "Must not validate the schema (not)")
 
-    def _dependencies(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
+    def _dependencies(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: Result) -> None:
         self._spend(len(schema["dependencies"]) // _NAMES_A_STEP)
         for name, wanted in schema["dependencies"].items():
             if name not in value:
@@ -295,19 +230,19 @@ class Explainer:
             else:
                 self._ask(wanted, value, path, result)
 
-    def _condition(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+    def _condition(self, schema: Mapping[str, Any], value: Any, path: Path, result: Result) -> None:
         is_met = self._fits(schema["if"], value, path)
         keyword = "then" if is_met else "else"
         if keyword not in schema:
             return
-        part = _Result()
+        part = Result()
         self._ask(schema[keyword], value, path, part)
         if part.count:
             state = "was valid" if is_met else "was not valid"
             result.add(f"condition_{keyword}", path, f'Must validate "{keyword}" as "if" {state}', ())
             result.merge(part)
 
-    def _array(self, schema: Mapping[str, Any], value: Sequence[Any], path: Path, result: _Result) -> None:
+    def _array(self, schema: Mapping[str, Any], value: Sequence[Any], path: Path, result: Result) -> None:
         if "items" in schema:
             self._items(schema, value, path, result)
         least, most = schema.get("minItems"), schema.get("maxItems")
@@ -325,19 +260,19 @@ class Explainer:
         if "contains" in schema:
             self._contains(schema["contains"], value, path, result)
 
-    def _contains(self, wanted: Any, value: Sequence[Any], path: Path, result: _Result) -> None:
-        best: _Result | None = None
+    def _contains(self, wanted: Any, value: Sequence[Any], path: Path, result: Result) -> None:
+        best: Result | None = None
         for index, item in enumerate(value):
-            part = _Result()
+            part = Result()
             self._ask(wanted, item, (*path, index), part)
             if not part.count:
                 return
-            best = _better(best, part)
+            best = better_of(best, part)
         result.add("contains", path, "At least one of the items must match")
         if best is not None:
             result.merge(best)
 
-    def _items(self, schema: Mapping[str, Any], value: Sequence[Any], path: Path, result: _Result) -> None:
+    def _items(self, schema: Mapping[str, Any], value: Sequence[Any], path: Path, result: Result) -> None:
         items = schema["items"]
         if not isinstance(items, list):
             for index, item in enumerate(value):
@@ -352,7 +287,7 @@ class Explainer:
             for index in range(len(items), len(value)):
                 self._ask(others, value[index], (*path, index), result)
 
-    def _object(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
+    def _object(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: Result) -> None:
         least, most = schema.get("minProperties"), schema.get("maxProperties")
         if least is not None and len(value) < least:
             result.add("array_min_properties", path, f"Must have at least {int(least)} properties")
@@ -369,7 +304,7 @@ class Explainer:
         self._additional(schema, value, path, result)
         if "propertyNames" in schema:
             for name in value:
-                part = _Result()
+                part = Result()
                 self._ask(schema["propertyNames"], name, path, part)
                 if part.count:
                     field = (*path, name)
@@ -377,13 +312,13 @@ class Explainer:
                     part.notes = [note._replace(culprit=field) for note in part.notes]
                     result.merge(part)
 
-    def _properties(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
+    def _properties(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: Result) -> None:
         self._spend(len(schema["properties"]) // _NAMES_A_STEP)
         for name, inner in schema["properties"].items():
             if name in value:
                 self._ask(inner, value[name], (*path, name), result)
 
-    def _additional(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: _Result) -> None:
+    def _additional(self, schema: Mapping[str, Any], value: Mapping[str, Any], path: Path, result: Result) -> None:
         """Properties by pattern, and those that are named nowhere."""
         named = schema.get("properties", {})
         patterns = schema.get("patternProperties", {})
@@ -416,7 +351,7 @@ class Explainer:
             matches = self._patterns[pattern] = compile_pattern(pattern)
         return matches(text)
 
-    def _chosen(self, schema: Mapping[str, Any], value: Any, path: Path, result: _Result) -> None:
+    def _chosen(self, schema: Mapping[str, Any], value: Any, path: Path, result: Result) -> None:
         if "const" in schema:
             options = self._options.get(id(schema)) or self._list(id(schema), (schema["const"],))
             if not self._is_among(value, options):
@@ -468,7 +403,7 @@ class Explainer:
             return "array", tuple(self._canonical(inner) for inner in value)
         return canonical(value)
 
-    def _string(self, schema: Mapping[str, Any], value: str, path: Path, result: _Result) -> None:
+    def _string(self, schema: Mapping[str, Any], value: str, path: Path, result: Result) -> None:
         least, most = schema.get("minLength"), schema.get("maxLength")
         if least is not None and len(value) < least:
             result.add("string_gte", path, f"String length must be greater than or equal to {int(least)}")
@@ -482,7 +417,7 @@ class Explainer:
             if not check_format(name, value):
                 result.add("format", path, f"Does not match format '{name}'")
 
-    def _number(self, schema: Mapping[str, Any], value: float, path: Path, result: _Result) -> None:
+    def _number(self, schema: Mapping[str, Any], value: float, path: Path, result: Result) -> None:
         step = schema.get("multipleOf")
         if step is not None:
             self._spend(_STEPS_TO_DIVIDE)
@@ -508,11 +443,6 @@ class _Options(NamedTuple):
     """Lists and objects, by whether it is a list, and the length."""
     listed: str
     """As far as it can be seen."""
-
-
-def _better(best: _Result | None, part: _Result) -> _Result:
-    """The one with more points; of equals the first."""
-    return part if best is None or part.score > best.score else best
 
 
 def _written(values: Sequence[Any]) -> str:
@@ -554,7 +484,3 @@ def _type_of(value: Any) -> str:
 def _exact(number: float) -> Fraction:
     """The number as it was written."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

@@ -13,10 +13,10 @@ import msgspec
 
 from trunkline.log.records import LoggedEvent
 from trunkline.pipeline.event_head import app_version_of_head, decode_head
+from trunkline.pipeline.findings import MAX_VIOLATIONS, Finding
 from trunkline.pipeline.plan_edits import annotate, remove_paths
 from trunkline.pipeline.plan_rules import PROPERTIES, TRAITS, CompiledRule, Versions
 from trunkline.pipeline.plan_schema import check_schema
-from trunkline.pipeline.plan_violations import MAX_VIOLATIONS, Finding
 from trunkline.pipeline.planned_names import Path
 from trunkline.pipeline.schema_functions import Check
 from trunkline.spec.app_version import app_version_of

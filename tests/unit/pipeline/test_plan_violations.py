@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from trunkline.pipeline.findings import MAX_TEXT, MAX_VIOLATIONS
 from trunkline.pipeline.go_values import go_json, go_number
 from trunkline.pipeline.plan_schema import examine_schema
-from trunkline.pipeline.plan_violations import MAX_STEPS, MAX_TEXT, MAX_VIOLATIONS, Explainer
+from trunkline.pipeline.plan_violations import MAX_STEPS, Explainer
 from trunkline.pipeline.schema_document import SchemaDocument
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "gojsonschema_cases.json").read_bytes())

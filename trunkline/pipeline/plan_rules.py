@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from trunkline.pipeline.findings import Finding
@@ -83,7 +84,9 @@ class CompiledRule:
 
     def _generate(self, *, of_head: bool) -> Check | None:
         names = {self._key: self.names} if self.names is not None else {}
-        return generate_check(SchemaDocument(self.rule.schema), names, of_head=of_head)
+        with suppress(RecursionError):  # the caller stands too deep: the engine goes on
+            return generate_check(SchemaDocument(self.rule.schema), names, of_head=of_head)
+        return None
 
     def accepts(self, event: Mapping[str, Any]) -> bool:
         """Whether the event fits the schema."""

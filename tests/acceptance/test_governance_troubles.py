@@ -124,7 +124,7 @@ def test_a_full_disk_under_schema_and_blocked_events(sink: Sink, make_server: Ma
     filler = fill(small_disk)
     os.kill(archive, signal.SIGCONT)
     for what in ("schema.failed", "archive.failed"):
-        wait_until(lambda what=what: what in server.log_text(), lambda what=what: f"{what}\n{server.log_tail()}")  # type: ignore[misc]
+        wait_for_log(server, what)
     kill(archive)
     wait_until(lambda: server.child("archive") != archive, "it is started again, on a full disk")
     wait_until(lambda: server.log_text().count(".failed") > 2 or "died" in server.log_text(), "and fails again")
@@ -165,6 +165,10 @@ def permissions_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "TRUNKLINE", wrapper)
 
 
+def wait_for_log(server: Server, what: str) -> None:
+    wait_until(lambda: what in server.log_text(), lambda: f"{what}\n{server.log_tail()}")
+
+
 def send_some(server: Server, prefix: str) -> Counter[tuple[str, str, str]]:
     """Events of each fate; how they are counted."""
     server.send("wk_web", track(f"{prefix}-good", "Good"), track(f"{prefix}-bad", "Bad"))
@@ -193,7 +197,7 @@ def test_a_schema_that_cannot_be_written_is_written_once_mended(sink: Sink, make
     server.start()
     expected += send_some(server, "b")
     for what in ("schema.failed", "archive.failed"):
-        wait_until(lambda what=what: what in server.log_text(), lambda what=what: f"{what}\n{server.log_tail()}")  # type: ignore[misc]
+        wait_for_log(server, what)
     books = server.wait_until_drained("web-hook", "quarantine-hook", "monitor-hook")
     assert books.destinations["quarantine-hook"].delivered == 4
     assert server.verify()[0] == 0

@@ -144,16 +144,16 @@ class PlanStage:
             return app_version_of(event.body)
         try:
             head = decode_head(event.body)
-            if head.type != event.type:
-                return None
-            if desk.name_field:
-                name = getattr(head, desk.name_field)
-                if name != event.name and desk.versions_of(name) is not versions:
-                    return None
-            if (check is None or check(head)) and (check_common is None or check_common(head)):
-                return app_version_of_head(head)
-        except Exception:  # noqa: BLE001 - no such head, or a bug: whatever it is, the engine is asked as in any doubt
+        except msgspec.MsgspecError:
             return None
+        if head.type != event.type:
+            return None
+        if desk.name_field:
+            name = getattr(head, desk.name_field)
+            if name != event.name and desk.versions_of(name) is not versions:
+                return None
+        if (check is None or check(head)) and (check_common is None or check_common(head)):
+            return app_version_of_head(head)
         return None
 
     def _prepare(self, event: LoggedEvent) -> _Ready | None:

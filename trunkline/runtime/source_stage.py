@@ -194,7 +194,7 @@ class SourceStage:
             chunk, event = candidate.chunk, candidate.event
             source, received_at_ms = chunk.source, chunk.received_at_ms
             program = self._programs.get(source) or self._program(source)
-            version = program.passes(event)
+            version = _passes(program, event)
             if version is not None:
                 draft.accept(source, event, received_at_ms, version)
                 passed_bytes += len(event.body)
@@ -278,7 +278,7 @@ class SourceStage:
         """Take an event that another source forwards, and for which there is room, through this one's program."""
         draft.forwarded_bytes += len(event.body)
         program = self._program(source)
-        if program.is_empty or program.passes(event) is not None:
+        if program.is_empty or _passes(program, event) is not None:
             draft.accept(source, event, received_at_ms, version)
             return
         result = _run(program, event, forwarded=True)
@@ -315,6 +315,14 @@ class SourceStage:
                 draft.times_ms.append(time_ms)
             else:
                 candidate.reason = DUPLICATE
+
+
+def _passes(program: SourceProgram, event: LoggedEvent) -> str | None:
+    try:
+        return program.passes(event)
+    except Exception as error:  # noqa: BLE001 - a bug in the quick look must not end the worker; it is told, and `run` says
+        _log.exception("stage.bug", error=type(error).__name__)
+        return None
 
 
 def _run(program: SourceProgram, event: LoggedEvent, *, forwarded: bool) -> SourceResult:

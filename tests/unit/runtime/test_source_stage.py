@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from trunkline.clock import SystemClock
 from trunkline.dedupe import DedupeIndex
 from trunkline.log.base import Record
 from trunkline.log.records import RECORD_VERSION, Envelope, IngestedChunk, LoggedEvent, decode_envelope, encode_envelope
+from trunkline.pipeline.source_program import SourceProgram
 from trunkline.runtime.source_stage import FORWARDED_BYTES, SourceStage
 from trunkline.spec.outcomes import ACCEPTED, ENTERED, FILTERED_AT_SOURCE
 from trunkline.spec.plans import Enforcement, Rule, SchemaConfiguration, TrackingPlan
@@ -108,6 +110,21 @@ def test_violations_enter_the_other_source_past_its_plan(stage: SourceStage) -> 
     ]
     assert len({event["messageId"] for event in told}) == 2
     assert envelope.blocked == []
+
+
+def test_a_bug_in_the_quick_look_is_told_and_the_engine_is_asked(
+    stage: SourceStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(SourceProgram, "passes", fails)
+    stage.activate(snapshot_of(BLOCKING))
+    with capture_logs() as logs:
+        envelope = build(stage, [track("m1", a=1), track("m2", a=1, b=2)])
+    assert {(entry["event"], entry["error"]) for entry in logs} == {("stage.bug", "ZeroDivisionError")}
+    assert [event.message_id for event in envelope.survivors if event.source == "web"] == ["m2"]
+    assert [event.message_id for event in envelope.blocked] == ["m1"]
 
 
 def test_a_blocked_event_keeps_its_id_and_says_why(stage: SourceStage) -> None:

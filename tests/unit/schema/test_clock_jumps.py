@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.hand_clock import HandClock
 from tests.unit.schema.schema_world import T0, World, accepted, blocked
 from trunkline.schema.limits import DAY_MS, HOUR_MS, Limits
 
@@ -13,22 +14,19 @@ JUMPS = [-3 * DAY_MS, -DAY_MS, -HOUR_MS, HOUR_MS, DAY_MS, 3 * DAY_MS]
 PROTOCOLS = {"sourceId": "web", "violations": [{"type": "Required", "field": "a", "description": "a is required"}]}
 
 
-class JumpingClock:
+class JumpingClock(HandClock):
     """Its wall clock jumps, time as such does not."""
 
     def __init__(self, now_ms: int) -> None:
-        self.ms = now_ms
+        super().__init__(now_ms)
         self._passed_s = 0.0
-
-    def now_ms(self) -> int:
-        return self.ms
 
     def monotonic_s(self) -> float:
         return self._passed_s
 
     def pass_s(self, seconds: float) -> None:
+        super().pass_s(seconds)
         self._passed_s += seconds
-        self.ms += round(seconds * 1000)
 
     def jump(self, by_ms: int) -> None:
         self.ms += by_ms
@@ -37,7 +35,7 @@ class JumpingClock:
 def make(world: World) -> JumpingClock:
     """Let a world go by a clock that jumps; some days after its start, at noon."""
     clock = JumpingClock(T0 + 10 * DAY_MS + 11 * HOUR_MS)
-    world.clock = clock  # type: ignore[assignment]
+    world.clock = clock
     world.restart()
     return clock
 

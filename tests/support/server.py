@@ -84,11 +84,12 @@ class Server:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._children: set[int] = set()
+        self._former_ingest: list[int] = []  # of a killed supervisor: answers for a moment more on the same port
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     def start(self, *, failpoints: str = "", wait: bool = True) -> None:
-        """Return when ``/health`` answers 200, unless told not to ``wait``."""
+        """Return when this tree's ``/health`` answers 200, unless told not to ``wait``."""
         self.spawn(failpoints=failpoints)
         if wait:
             self.wait_until_up()
@@ -124,7 +125,7 @@ class Server:
         def is_up() -> bool:
             assert self._process is not None
             assert self._process.poll() is None, f"the server ended by itself:\n{self.log_tail()}"
-            return self.is_healthy()
+            return not any(is_alive(pid) for pid in self._former_ingest) and self.is_healthy()
 
         wait_until(is_up, lambda: f"/health answers 200; the log ends:\n{self.log_tail()}", timeout_s=START_TIMEOUT_S)
 
@@ -163,6 +164,7 @@ class Server:
     def kill_supervisor(self) -> list[int]:
         """SIGKILL to the supervisor only; the ids of the children that are left."""
         left = self.children()
+        self._former_ingest = self.children("ingest")
         assert self._process is not None
         self._process.kill()
         self._process.wait()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import CodeType
 from typing import Any, Final, TypedDict
 
@@ -97,6 +97,9 @@ def choice(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
     return ast.IfExp(test, then, otherwise, **_AT)
 
 
+_ANSWERS: Final = {answer: ast.Return(constant(answer), **_AT) for answer in (False, True)}
+
+
 def predicate(test: ast.expr) -> CodeType:
     """The code of this function; nothing is run to make it::
 
@@ -111,14 +114,25 @@ def predicate(test: ast.expr) -> CodeType:
     return _function("event", _unless_error(test, called(name("closures"), name("event"))))
 
 
-def checked_predicate(parameter: str, test: ast.expr) -> CodeType:
-    """As :func:`predicate`, but False where ``error`` is raised."""
-    return _function(_ours(parameter), _unless_error(test, constant(value=False)))
+def checked_predicate(parameter: str, test: ast.expr, enclosing: Iterable[str]) -> CodeType:
+    """As :func:`predicate`, but False where ``error`` is raised. Of ``enclosing``, the names that are used become the
+    code's free variables."""
+    return _inner_function(_ours(parameter), _unless_error(test, constant(value=False)), enclosing)
 
 
-def plain_predicate(parameter: str, test: ast.expr) -> CodeType:
-    """As :func:`checked_predicate`, where nothing is raised, or is left to the caller."""
-    return _function(_ours(parameter), _answer(test))
+def predicate_of_items(test: ast.expr, enclosing: Iterable[str]) -> CodeType:
+    """The code of this function, where what is raised is left to the caller::
+
+    def predicate(items):
+        for item in items:
+            if test:
+                continue
+            return False
+        return True
+    """
+    body: list[ast.stmt] = [ast.If(test, [ast.Continue(**_AT)], [], **_AT), _ANSWERS[False]]
+    loop = ast.For(ast.Name("item", _STORE, **_AT), name("items"), body, [], None, **_AT)
+    return _inner_function("items", [loop, _ANSWERS[True]], enclosing)
 
 
 def _unless_error(test: ast.expr, otherwise: ast.expr) -> list[ast.stmt]:
@@ -129,14 +143,26 @@ def _unless_error(test: ast.expr, otherwise: ast.expr) -> list[ast.stmt]:
 def _answer(test: ast.expr) -> list[ast.stmt]:
     # A test that ends in jumps is faster than one whose value is returned.
     return [
-        ast.If(test, [ast.Return(constant(True), **_AT)], [], **_AT),
-        ast.Return(constant(False), **_AT),
+        ast.If(test, [_ANSWERS[True]], [], **_AT),
+        _ANSWERS[False],
     ]
 
 
 def _function(parameter: str, body: list[ast.stmt]) -> CodeType:
-    parameters = ast.arguments([], [ast.arg(parameter, **_AT)], None, [], [], None, [])
-    function = ast.FunctionDef("predicate", parameters, body, [], **_AT)
+    return _compiled(_definition([parameter], body))
+
+
+def _inner_function(parameter: str, body: list[ast.stmt], enclosing: Iterable[str]) -> CodeType:
+    inner = _definition([parameter], body)
+    return _only_code(_compiled(_definition(map(_ours, enclosing), [inner])).co_consts)
+
+
+def _definition(parameters: Iterable[str], body: list[ast.stmt]) -> ast.FunctionDef:
+    arguments = [ast.arg(parameter, **_AT) for parameter in parameters]
+    return ast.FunctionDef("predicate", ast.arguments([], arguments, None, [], [], None, []), body, [], **_AT)
+
+
+def _compiled(function: ast.FunctionDef) -> CodeType:
     module = compile(ast.Module([function], []), "<generated>", "exec", dont_inherit=True)
     return _only_code(module.co_consts)
 

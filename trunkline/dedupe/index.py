@@ -154,6 +154,10 @@ class DedupeIndex:
         if not columns:
             self._active_since_s = self._clock.monotonic_s()
         frozen = self._frozen.first if self._frozen is not None else None
+        is_fresh = not on_disk and len(set(keys)) == len(keys) and first.keys().isdisjoint(keys)
+        if is_fresh and (frozen is None or frozen.keys().isdisjoint(keys)):  # nearly always, and a third of the time
+            active.add_unseen(keys, times_ms)
+            return [True] * len(keys)
         append_key, append_time = active.keys.extend, columns.append
         answers: list[bool] = []
         answer = answers.append

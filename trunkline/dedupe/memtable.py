@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -40,6 +40,12 @@ class Memtable:
             self.first[key] = time_ms
         self.keys += key
         self.times.append(time_ms)
+
+    def add_unseen(self, keys: Sequence[bytes], times_ms: Sequence[int]) -> None:
+        """Keys that differ from each other and from all that are here."""
+        self.first.update(zip(keys, times_ms, strict=True))
+        self.keys += b"".join(keys)
+        self.times.extend(times_ms)
 
     def entries(self, key: bytes) -> list[int]:
         """All times of a key."""

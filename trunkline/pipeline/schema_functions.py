@@ -26,8 +26,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import FunctionType
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from types import CellType, CodeType, FunctionType
+from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec import UNSET
 
@@ -41,8 +42,6 @@ from trunkline.pipeline.schema_formats import FORMATS
 MAX_TESTS: Final = 150
 """Values that one function looks at, and what it asks of them. Generating takes some 60 us for each, and events wait
 meanwhile."""
-MAX_SET: Final = 16
-"""Members of a set that is a constant of the code: the compiler looks at each of them."""
 MAX_LEVELS: Final = 10
 """Objects in objects: each nests the code deeper, and Python's compiler has its limits."""
 _MAX_BOUND: Final = 1 << 53
@@ -50,6 +49,7 @@ _MAX_BOUND: Final = 1 << 53
 
 
 Check = Callable[[Any], bool]
+_Shared = TypeVar("_Shared", CodeType, frozenset[str])
 
 _KNOWN_FIELDS: Final = frozenset(EventHead.__struct_fields__)
 _TYPES: Final[Mapping[str, frozenset[str]]] = {
@@ -64,21 +64,25 @@ _TYPES: Final[Mapping[str, frozenset[str]]] = {
 """Python's types of decoded JSON. A float such as 1.0 is an integer to JSON Schema: the engine is asked about it."""
 _ALL_TYPES: Final = frozenset().union(*_TYPES.values())
 _NUMBERS: Final = _TYPES["number"]
-_GLOBALS: Final[dict[str, Any]] = {
-    "__builtins__": {},
-    "type": type,
-    "map": map,
-    "len": len,
-    "dict": dict,
-    "list": list,
-    "str": str,
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "none": type(None),
-    "missing": UNSET,
-    "error": KeyError,
+_CELLS: Final[Mapping[str, CellType]] = {
+    name: CellType(value)
+    for name, value in {
+        "type": type,
+        "len": len,
+        "dict": dict,
+        "list": list,
+        "str": str,
+        "int": int,
+        "float": float,
+        "bool": bool,
+        "none": type(None),
+        "missing": UNSET,
+        "error": (KeyError, TypeError, AttributeError),
+    }.items()
 }
+"""What the functions of all rules share. What is a rule's own is in cells too, not in globals,
+because looking there takes longer, and more code."""
+_NO_GLOBALS: Final[dict[str, Any]] = {"__builtins__": {}}
 _IGNORED: Final = frozenset(
     [
         "$schema",
@@ -115,6 +119,7 @@ _KNOWN: Final = frozenset(
 _MAY_SAY: Final = _KNOWN.union(_IGNORED)
 _TESTED: Final = _KNOWN - {"type", "properties"}
 _KNOWN_OF_EVENTS: Final = _IGNORED.union(["type", "properties", "required", "additionalProperties", "allOf"])
+_STARTSWITH: Final = "startswith"
 _PLAIN_BEGINNING: Final = re.compile(r"\^([A-Za-z0-9 _:/-]+)")
 
 
@@ -133,7 +138,7 @@ def generate_check(document: SchemaDocument, names: Mapping[str, PlannedNames], 
         test = writer.event(names, of_head=of_head)
     except _UnsupportedError:
         return None
-    return FunctionType(syntax.checked_predicate("event", test), writer.globals)
+    return writer.function(syntax.checked_predicate("event", test, writer.names))
 
 
 class _Place(NamedTuple):
@@ -159,13 +164,22 @@ def _key_of(variable: str, key: str) -> _Place:
 class _Writer:
     def __init__(self, document: SchemaDocument) -> None:
         self._document = document
-        self.globals = dict(_GLOBALS)
+        self._cells = dict(_CELLS)
         self._names = 0
         self._tests = 0
         self._objects = 0
         """Inside each other in the code that is being written."""
         self._functions: dict[tuple[int, ...], str] = {}
         """Those of items, by their schemas and names."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """What code may name beside its own variables."""
+        return self._cells.keys()
+
+    def function(self, code: CodeType) -> Check:
+        closure = tuple(self._cells[name] for name in code.co_freevars)
+        return FunctionType(_shared(code), _NO_GLOBALS, "predicate", None, closure)
 
     def event(self, names: Mapping[str, PlannedNames], *, of_head: bool) -> ast.expr:
         """The test of a whole event, which is an object."""
@@ -197,19 +211,16 @@ class _Writer:
     ) -> list[ast.expr]:
         """The tests of a property. One that is absent fails those of its type, or reading it raises KeyError."""
         variable = self._new("v")
-        types, tests = self._value(schemas, variable, names, level)
-        if types != _ALL_TYPES:
-            tests.insert(0, self._is_one_of(types, variable, place.read))
-        elif tests:
-            tests.insert(0, syntax.compared(syntax.assigned(variable, place.read), "is not", syntax.name("missing")))
+        tests = self._value(schemas, variable, place.read, names, level)
         if is_required:
             return tests or [place.is_there]
         return [syntax.any_of([place.is_absent, syntax.every(tests)])] if tests else []
 
     def _value(
-        self, schemas: Sequence[Any], variable: str, names: PlannedNames | None, level: int
-    ) -> tuple[frozenset[str], list[ast.expr]]:
-        """The types that a value may have, and for one of these the tests that must all hold."""
+        self, schemas: Sequence[Any], variable: str, read: ast.expr | None, names: PlannedNames | None, level: int
+    ) -> list[ast.expr]:
+        """The tests of a value, which must all hold. The first puts into the variable what is ``read``, if it is not
+        there already."""
         self._count(1)
         if level > MAX_LEVELS:
             raise _UnsupportedError
@@ -232,8 +243,16 @@ class _Writer:
             if types <= kinds:
                 tests += inner
             else:
-                tests.append(syntax.any_of([syntax.negated(self._is_one_of(kinds, variable)), syntax.every(inner)]))
-        return types, tests
+                is_other = syntax.negated(self._is_one_of(kinds, syntax.name(variable)))
+                tests.append(syntax.any_of([is_other, syntax.every(inner)]))
+        it = syntax.name(variable) if read is None else syntax.assigned(variable, read)
+        proof = next((test for test in tests if _only_text_passes(test)), None) if types == _TYPES["string"] else None
+        if proof is not None:
+            tests.remove(proof)
+            return [_asked_of(it, proof), *tests]
+        if types != _ALL_TYPES:
+            return [self._is_one_of(types, it), *tests]
+        return [syntax.compared(it, "is not", syntax.name("missing")), *tests] if tests else []
 
     def _by_kind(
         self, schemas: Sequence[Mapping[str, Any]], variable: str, names: PlannedNames | None, level: int
@@ -275,7 +294,8 @@ class _Writer:
                 closed = [*closed, names.names]
             planned = dict(names.inner)
         members = dict.fromkeys([*named, *required])
-        self._objects += 1
+        if members or closed:
+            self._objects += 1
         objects = self._objects
 
         def tests_of(needed: Collection[str]) -> list[ast.expr]:
@@ -302,7 +322,7 @@ class _Writer:
     def _items_of(
         self, schemas: Sequence[Mapping[str, Any]], variable: str, names: PlannedNames | None, level: int
     ) -> list[ast.expr]:
-        """One call of a function for each item."""
+        """One call of a function for all items."""
         inner = [schema["items"] for schema in schemas if "items" in schema]
         if not all(isinstance(one, Mapping | bool) for one in inner):
             raise _UnsupportedError
@@ -311,25 +331,20 @@ class _Writer:
         names_of_items = names.items if names is not None else None
         key = (id(names_of_items), *map(id, inner))
         if key not in self._functions:
-            self._functions[key] = self._function_of_item(inner, names_of_items, level + 1)
+            self._functions[key] = self._function_of_items(inner, names_of_items, level + 1)
         function = self._functions[key]
         if not function:
             return []
-        answers = syntax.called(syntax.name("map"), syntax.name(function), syntax.name(variable))
-        return [syntax.compared(syntax.constant(value=False), "not in", answers)]
+        return [syntax.called(syntax.name(function), syntax.name(variable))]
 
-    def _function_of_item(self, schemas: Sequence[Any], names: PlannedNames | None, level: int) -> str:
+    def _function_of_items(self, schemas: Sequence[Any], names: PlannedNames | None, level: int) -> str:
         """Its name; empty if every item is fine."""
         objects = self._objects
-        types, tests = self._value(schemas, "item", names, level)
+        tests = self._value(schemas, "item", None, names, level)
         self._objects = objects
-        if types != _ALL_TYPES:
-            tests.insert(0, self._is_one_of(types, "item"))
         if not tests:
             return ""
-        function = self._new("f")
-        self.globals[function] = FunctionType(syntax.plain_predicate("item", syntax.every(tests)), self.globals)
-        return function
+        return self._named("f", self.function(syntax.predicate_of_items(syntax.every(tests), self.names)))
 
     def _is_chosen(self, choices: Sequence[str | None], types: frozenset[str], variable: str) -> ast.expr:
         it = syntax.name(variable)
@@ -338,10 +353,8 @@ class _Writer:
             return chosen
         return syntax.any_of([syntax.compared(it, "is", syntax.constant(None)), chosen])
 
-    def _is_one_of(self, types: frozenset[str], variable: str, read: ast.expr | None = None) -> ast.expr:
-        """``read``: what the variable is to hold from here on."""
+    def _is_one_of(self, types: frozenset[str], it: ast.expr) -> ast.expr:
         self._count(len(types) - 1)
-        it = syntax.name(variable) if read is None else syntax.assigned(variable, read)
         found = syntax.called(syntax.name("type"), it)
         if len(types) == 1:
             return syntax.compared(found, "is", syntax.name(*types))
@@ -356,17 +369,13 @@ class _Writer:
 
     def _matches(self, pattern: str, it: ast.expr) -> ast.expr:
         if (plain := _PLAIN_BEGINNING.fullmatch(pattern)) is not None:
-            return syntax.called(syntax.method(it, "startswith"), syntax.constant(plain[1]))
-        function = self._new("f")
-        self.globals[function] = compile_pattern(pattern)
-        return syntax.called(syntax.name(function), it)
+            return syntax.called(syntax.method(it, _STARTSWITH), syntax.constant(plain[1]))
+        return syntax.called(syntax.name(self._named("f", compile_pattern(pattern))), it)
 
     def _is_of_format(self, name: Any, it: ast.expr) -> ast.expr:
         if not isinstance(name, str) or name not in FORMATS or name == "regex":  # the engine's own
             raise _UnsupportedError
-        function = self._new("f")
-        self.globals[function] = FORMATS[name]
-        return syntax.called(syntax.name(function), it)
+        return syntax.called(syntax.name(self._named("f", FORMATS[name])), it)
 
     def _together(self, schemas: Sequence[Any]) -> list[Mapping[str, Any]]:
         """The schemas and those that look at the same value for them."""
@@ -392,16 +401,40 @@ class _Writer:
             raise _UnsupportedError
 
     def _set(self, members: frozenset[str]) -> ast.expr:
-        """A large one is no constant, which the compiler would take apart, but a name."""
-        if len(members) <= MAX_SET:
-            return syntax.constant(members)
-        name = self._new("s")
-        self.globals[name] = members
-        return syntax.name(name)
+        return syntax.name(self._named("s", _shared(members)))
+
+    def _named(self, kind: str, value: object) -> str:
+        """The name of what is no constant of the code."""
+        name = self._new(kind)
+        self._cells[name] = CellType(value)
+        return name
 
     def _new(self, kind: str) -> str:
         self._names += 1
         return f"{kind}{self._names}"
+
+
+@lru_cache(1024)
+def _shared(constant: _Shared) -> _Shared:
+    """One and the same for all rules that say the same: hundreds of copies would be in nobody's cache."""
+    return constant
+
+
+def _only_text_passes(test: ast.expr) -> bool:
+    """Whether whatever else is asked fails, or raises what the function takes for "ask the engine"."""
+    return (isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.In)) or _is_beginning(test)
+
+
+def _is_beginning(test: ast.expr) -> bool:
+    return isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute) and test.func.attr == _STARTSWITH
+
+
+def _asked_of(it: ast.expr, test: ast.expr) -> ast.expr:
+    """The same test of another operand."""
+    if isinstance(test, ast.Compare):
+        return syntax.compared(it, "in", test.comparators[0])
+    assert isinstance(test, ast.Call)
+    return syntax.called(syntax.method(it, _STARTSWITH), *test.args)
 
 
 def _choices(schema: Mapping[str, Any]) -> list[Sequence[str | None]]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from trunkline.log.records import IngestedChunk, LoggedEvent
 from trunkline.spec.outcomes import FAILED, FAILED_ON_INGEST, FILTERED_AT_DESTINATION, FILTERED_AT_SOURCE
 
@@ -146,8 +148,7 @@ def pure_source_stages() -> tuple[str, ...]:
     return tuple(stage.name for stage in stages if stage.pure)
 
 
-@dataclass(slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, gc=False, eq=False):
     """An event on its way through the source stages; ``reason`` is set by the stage that discards it."""
 
     chunk: IngestedChunk

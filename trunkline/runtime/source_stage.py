@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 import structlog
@@ -61,8 +62,10 @@ _BROKEN: Final = SourceResult(Discard("INTERNAL", "a stage failed on the event")
 
 _log = structlog.get_logger(__name__)
 
+_COUNTED_BY: Final = attrgetter("source", "type", "name", "app_version")
+
 Counts = dict[tuple[str, str, str, str, str, str], int]
-"""By source, type, name, outcome, reason and app version."""
+"""By source, type, name, outcome, reason and app version; of survivors there is a list."""
 
 
 class RangeReader:
@@ -113,10 +116,19 @@ class _Draft:
         return -1 if is_full else FORWARDED_BYTES - self.forwarded_bytes
 
     def accept(self, source: str, event: LoggedEvent, received_at_ms: int, version: str) -> None:
-        _add(self.counts, (source, event.type, event.name, ACCEPTED, "", version))
         self.survivors.append(
             AcceptedEvent(source, received_at_ms, event.message_id, event.type, event.name, event.body, version)
         )
+
+    def deltas(self) -> list[Delta]:
+        """What was counted, and the survivors."""
+        accepted = Counter(map(_COUNTED_BY, self.survivors))
+        deltas = [Delta(*key[:5], count, key[5]) for key, count in self.counts.items()]
+        deltas += [
+            Delta(source, kind, name, ACCEPTED, "", count, version)
+            for (source, kind, name, version), count in accepted.items()
+        ]
+        return deltas
 
     def discard(self, source: str, event: LoggedEvent, reason: str, outcome: str = FILTERED_AT_SOURCE) -> None:
         _add(self.counts, (source, event.type, event.name, outcome, reason, app_version_of(event.body)))
@@ -162,7 +174,7 @@ class SourceStage:
             survivors=draft.survivors + draft.objects,
             dedupe_keys=b"".join(draft.keys),
             dedupe_times_ms=draft.times_ms,
-            deltas=[Delta(*key[:5], count, key[5]) for key, count in draft.counts.items()],
+            deltas=draft.deltas(),
             blocked=draft.blocked,
         )
 
@@ -176,24 +188,27 @@ class SourceStage:
             for body in chunk.objects:
                 _add(draft.counts, (chunk.source, OBJECT, "", OBJECT, "", ""))
                 draft.objects.append(AcceptedEvent(chunk.source, chunk.received_at_ms, "", OBJECT, "", body))
-            for event in chunk.events:
-                candidates.append(Candidate(chunk, event))
+            candidates += [Candidate(chunk, event) for event in chunk.events]
         draft.candidates = run_source_effects(
             candidates, {"dedupe": lambda candidates: self._discard_duplicates(draft, candidates)}
         )
-        for candidate in candidates:
-            if candidate.reason is not None:
-                draft.discard(candidate.chunk.source, candidate.event, candidate.reason, candidate.outcome)
+        if len(draft.candidates) < len(candidates):
+            for candidate in candidates:
+                if candidate.reason is not None:
+                    draft.discard(candidate.chunk.source, candidate.event, candidate.reason, candidate.outcome)
         return draft
 
     def _judge(self, draft: _Draft) -> Iterator[None]:
         """Take the events through their sources' programs, then those that are forwarded through theirs. Stops after
         each about which there was something to do, and now and then."""
         passed_bytes = 0
+        chunk: IngestedChunk | None = None
         for candidate in draft.candidates:
-            chunk, event = candidate.chunk, candidate.event
-            source, received_at_ms = chunk.source, chunk.received_at_ms
-            program = self._programs.get(source) or self._program(source)
+            if candidate.chunk is not chunk:
+                chunk = candidate.chunk
+                source, received_at_ms = chunk.source, chunk.received_at_ms
+                program = self._program(source)
+            event = candidate.event
             version = _passes(program, event)
             if version is not None:
                 draft.accept(source, event, received_at_ms, version)
@@ -307,9 +322,12 @@ class SourceStage:
             return
         keys = self._dedupe.keys([candidate.event.message_id for candidate in own])
         times_ms = [candidate.chunk.received_at_ms for candidate in own]
-        for candidate, key, time_ms, is_new in zip(
-            own, keys, times_ms, self._dedupe.add_new(keys, times_ms), strict=True
-        ):
+        answers = self._dedupe.add_new(keys, times_ms)
+        if all(answers):
+            draft.keys += keys
+            draft.times_ms += times_ms
+            return
+        for candidate, key, time_ms, is_new in zip(own, keys, times_ms, answers, strict=True):
             if is_new:
                 draft.keys.append(key)
                 draft.times_ms.append(time_ms)

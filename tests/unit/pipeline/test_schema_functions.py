@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import msgspec
@@ -218,6 +219,24 @@ def test_a_plan_as_people_write_it_gets_an_exact_function(change: JSON, fine: bo
     assert of_head is not None
     assert of_event(event) == fine
     assert of_head(decode_head(msgspec.json.encode(event))) == fine
+
+
+def test_an_object_with_all_that_is_planned_is_not_asked_for_each_name() -> None:
+    inner: JSON = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}
+    for closed, checks_names in ((False, False), (False, True), (True, False)):
+        schema = {"properties": {"properties": {**inner, "additionalProperties": not closed}}}
+        of_event, _ = checks(schema, checks_names=checks_names)
+        assert isinstance(of_event, FunctionType)
+        assert ("len" in of_event.__code__.co_freevars) == (closed or checks_names)
+
+
+def test_rules_that_say_the_same_share_their_code() -> None:
+    one, two = (checks({"properties": {"properties": {"properties": {"a": {"enum": [text]}}}}})[0] for text in "ab")
+    assert isinstance(one, FunctionType)
+    assert isinstance(two, FunctionType)
+    assert one.__code__ is two.__code__
+    for value in "ab":
+        assert (one({"properties": {"a": value}}), two({"properties": {"a": value}})) == (value == "a", value == "b")
 
 
 @pytest.mark.parametrize("missing", ["order_id", "anything"])

@@ -20,7 +20,7 @@ from trunkline.clock import SystemClock
 from trunkline.dedupe import DedupeIndex
 from trunkline.log.base import Record
 from trunkline.log.records import RECORD_VERSION, Envelope, IngestedChunk, LoggedEvent, decode_envelope, encode_envelope
-from trunkline.pipeline.source_program import SourceProgram
+from trunkline.pipeline.tracking_plan import PlanStage
 from trunkline.runtime.source_stage import FORWARDED_BYTES, SourceStage
 from trunkline.spec.outcomes import ACCEPTED, ENTERED, FILTERED_AT_SOURCE
 from trunkline.spec.plans import Enforcement, Rule, SchemaConfiguration, TrackingPlan
@@ -118,7 +118,7 @@ def test_a_bug_in_the_quick_look_is_told_and_the_engine_is_asked(
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(SourceProgram, "passes", fails)
+    monkeypatch.setattr(PlanStage, "clears", fails)
     stage.activate(snapshot_of(BLOCKING))
     with capture_logs() as logs:
         envelope = build(stage, [track("m1", a=1), track("m2", a=1, b=2)])

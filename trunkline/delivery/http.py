@@ -32,7 +32,7 @@ from trunkline.workspace.model import EgressProxy
 
 USER_AGENT: Final = f"Trunkline/{__version__}"
 RESPONSE_LIMIT_BYTES: Final = 64 * 1024
-_JUDGED_URLS: Final = 1024
+_JUDGED_URLS: Final = 16_384
 _DETAIL_LENGTH: Final = 300
 _REPEATED: Final = frozenset({307, 308})
 """Redirects after which method and body stay what they are. After the others the method is to become GET, which tells

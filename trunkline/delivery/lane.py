@@ -303,6 +303,8 @@ class Lane:
         if not self._deleted:
             self._conclude(batch, outcomes, took_s)
             self._unrecorded.new += 1
+            if self._unrecorded.is_half_full:
+                self._on_change(self)
         self.gate.end(outcomes, probe=probe, background=background, first_attempt=first_attempt, latency_s=took_s)
         if probe and not self._deleted:
             self._expire()
@@ -382,6 +384,11 @@ class Lane:
         if state != self._persisted:
             changes.lanes[self.key, self.partition] = state
             self._persisted = state
+
+    @property
+    def must_soon_be_recorded(self) -> bool:
+        """Whether so much was done since the last commit that the lane will soon have to wait for the next."""
+        return self._unrecorded.is_half_full
 
     def recorded(self) -> None:
         """What was collected is on disk."""

@@ -19,6 +19,11 @@ class UnrecordedRequests:
         self._recording = 0
         self._awaited = False
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether a commit should come now, lest the lane must wait for it."""
+        return self.new >= UNRECORDED_REQUESTS // 2
+
     def must_be_recorded(self, under_way: int, concurrency: int) -> bool:
         """Whether a commit must come before the next request. If so, :meth:`recorded` will say that it was awaited."""
         if self.new + self._recording + under_way < UNRECORDED_REQUESTS + concurrency:

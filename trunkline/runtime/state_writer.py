@@ -1,9 +1,11 @@
-"""Commits the worker's state: cursors, counters and lanes in one transaction, at most every 20 ms."""
+"""Commits the worker's state: cursors, counters and lanes in one transaction, every 20 ms at most, and less often the
+more it costs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -14,16 +16,15 @@ from trunkline.delivery.lane import Lane
 from trunkline.state.base import Changes, StateError, StateStore
 
 COMMIT_INTERVAL_S: Final = 0.02
-MANY_LANES: Final = 100
-A_LANE_MORE_S: Final = 0.001
-MANY_LANES_S: Final = 0.5
-"""Commits that many lanes have a part in cost by the lane, so they come less often: with a thousand busy lanes an event
-takes 5 to 10 % less CPU than with pauses of 0.2 s. What a kill can make come twice is bounded by the lane's own cap,
-not by time."""
+COMMIT_SHARE: Final = 0.02
+LONGEST_INTERVAL_S: Final = 1.0
+"""A commit costs by the lanes that have a part in it, so with hundreds of them commits come less often, lest they take
+more than this share of the time. What a kill can make come twice is bounded by each lane's own cap, not by time; a lane
+that comes near it has a commit made at once."""
 STALL_S: Final = 0.25
-STALL_MANY_LANES: Final = 4
-"""While a commit takes longer than this, and so many times the pause that many lanes cause, nothing is sent: it bounds
-what a kill can make come twice."""
+STALL_INTERVALS: Final = 4
+"""While a commit takes longer than this, and so many times the pause between commits, nothing is sent: it bounds what
+a kill can make come twice."""
 WATCH_INTERVAL_S: Final = 0.5
 RETRY_INTERVAL_S: Final = 1.0
 
@@ -53,13 +54,17 @@ class StateWriter:
         self._stopping = False
         self._abandoned = False
         self._stalled = False
-        self._many_lanes_s = 0.0
+        self._hurry = asyncio.Event()
+        self._interval_s = COMMIT_INTERVAL_S
+        self._cpu_s = 0.0
         self.changes = Changes()
 
     def touch(self, lane: Lane) -> None:
         """The lane has something to commit."""
         self._lanes.add(lane)
         self._wanted.set()
+        if lane.must_soon_be_recorded:
+            self._hurry.set()
 
     def want(self) -> None:
         """``changes`` has something to commit."""
@@ -70,16 +75,25 @@ class StateWriter:
         be heard of, or what it could not write would be forgotten."""
         while not self._stopping:
             await self._wanted.wait()
-            await asyncio.sleep(COMMIT_INTERVAL_S + self._many_lanes_s)
+            await self._pause()
             self._wanted.clear()
             if not await self.commit():
                 await asyncio.sleep(RETRY_INTERVAL_S)
                 self._wanted.set()
 
+    async def _pause(self) -> None:
+        await asyncio.sleep(COMMIT_INTERVAL_S)
+        if self._interval_s > COMMIT_INTERVAL_S:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s - COMMIT_INTERVAL_S):
+                    await self._hurry.wait()
+        self._hurry.clear()
+
     def stop(self) -> None:
         """Let :meth:`run` end with the commit that is under way."""
         self._stopping = True
         self._wanted.set()
+        self._hurry.set()
 
     @contextlib.contextmanager
     def step(self) -> Iterator[Changes]:
@@ -109,6 +123,7 @@ class StateWriter:
 
     def _gather(self) -> tuple[Changes, list[Lane]]:
         """Everything up to this moment, taken without yielding to the loop: one consistent state. And whose it is."""
+        began_s = time.thread_time()
         changes, self.changes = self.changes, Changes()
         lanes, self._lanes = self._lanes, set()
         recorded = []
@@ -117,18 +132,18 @@ class StateWriter:
                 recorded.append(lane)
                 if lane.watching:
                     self._lanes.add(lane)
-        self._many_lanes_s = min(MANY_LANES_S, max(0, len(lanes) - MANY_LANES) * A_LANE_MORE_S)
         if self._lanes:
             asyncio.get_running_loop().call_later(WATCH_INTERVAL_S, self._wanted.set)
+        self._cpu_s = time.thread_time() - began_s
         return changes, recorded
 
     async def _write(self, changes: Changes, lanes: list[Lane]) -> bool:
         if changes.empty:
             return True
         loop = asyncio.get_running_loop()
-        stall = loop.call_later(STALL_S + STALL_MANY_LANES * self._many_lanes_s, self._stalls)
+        stall = loop.call_later(STALL_S + STALL_INTERVALS * (self._interval_s - COMMIT_INTERVAL_S), self._stalls)
         try:
-            await loop.run_in_executor(self._thread, self._commit, changes)
+            cpu_s = self._cpu_s + await loop.run_in_executor(self._thread, self._commit, changes)
         except (StateError, OSError) as error:
             if self._failed is None:
                 _log.error("state.commit_failed", error=str(error))
@@ -143,6 +158,7 @@ class StateWriter:
             self._failed = None
             self._stalled = False
             self._on_trouble(False)
+        self._interval_s = min(LONGEST_INTERVAL_S, max(COMMIT_INTERVAL_S, cpu_s / COMMIT_SHARE))
         self._on_committed(changes)
         for lane in lanes:
             lane.recorded()
@@ -162,10 +178,13 @@ class StateWriter:
                     return
             await asyncio.sleep(COMMIT_INTERVAL_S)
 
-    def _commit(self, changes: Changes) -> None:
+    def _commit(self, changes: Changes) -> float:
+        """The CPU seconds that it took."""
+        began_s = time.thread_time()
         for prepare in changes.prepare:
             prepare()
         self._store.commit(changes)
+        return time.thread_time() - began_s
 
     def _stalls(self) -> None:
         self._stalled = True

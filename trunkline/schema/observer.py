@@ -30,7 +30,7 @@ from trunkline.spec.outcomes import DUPLICATE, FILTERED_AT_SOURCE, OBJECT
 
 READ_BYTES: Final = 1 << 20
 COMMIT_S: Final = 5.0
-COMMIT_SHARE: Final = 0.02
+COMMIT_SHARE: Final = 0.01
 """Of the time may go to commits: where thousands of sources have rows in each, they come less often."""
 PENDING_ROWS: Final = 50_000
 """So many rows are committed before their time."""

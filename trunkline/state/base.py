@@ -51,8 +51,7 @@ def index_of(place: int) -> int:
     return place & (MAX_SURVIVORS - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceKey:
+class SourceKey(NamedTuple):
     """What the source-side books are kept by."""
 
     source: str
@@ -62,8 +61,7 @@ class SourceKey:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LaneKey:
+class LaneKey(NamedTuple):
     """What the destination-side books are kept by."""
 
     destination: str
@@ -97,8 +95,7 @@ class Interval:
         return self.open_place <= place and (self.close_place is None or place < self.close_place)
 
 
-@dataclass(frozen=True, slots=True)
-class LaneState:
+class LaneState(NamedTuple):
     """A lane with work in flight or behind. A lane without a row follows the applied position.
 
     ``mark``: every event of the lane below this place is settled. ``settled``: runs [first, last] of places

@@ -171,7 +171,7 @@ def _apply(tables: _Tables, changes: Changes) -> None:
     tables.accepted |= changes.accepted
     tables.epochs |= changes.epochs
     for key, count in changes.source_books.items():
-        known = dataclasses.replace(key, name=tables.record.settle_name(key.source, key.name))
+        known = key._replace(name=tables.record.settle_name(key.source, key.name))
         tables.source_books[known] = tables.source_books.get(known, 0) + count
     for lane_key, count in changes.lane_books.items():
         tables.lane_books[lane_key] = tables.lane_books.get(lane_key, 0) + count

@@ -182,11 +182,11 @@ def test_every_reason_of_a_delivery_is_documented() -> None:
 def test_the_metrics_are_those_that_are_exposed() -> None:
     registry = CollectorRegistry()
     IngestMetrics(registry)
-    WorkerMetrics(registry)
+    worker = WorkerMetrics(registry)
     ArchiveMetrics(registry)
     SchemaMetrics(registry)
-    exposed = {
-        f"{family.name}_total" if family.type == "counter" else family.name: family for family in registry.collect()
+    exposed = {f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()} | {
+        table.name for table in worker.tables
     }
     assert len(exposed) > 10
     documented = rows(section(text_of("docs/operations.md"), "## Metrics"))

@@ -163,6 +163,8 @@ class Lane:
         self._spawn()
 
     def _spawn(self) -> None:
+        if self._pace.will_wake(self):
+            return
         waiting = len(self._queue) if self._ledger.has_room_for_rows else 0
         if not waiting and not len(self._waiting):
             return

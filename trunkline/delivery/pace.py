@@ -45,6 +45,10 @@ class Pace:
             self._schedule()
         return False
 
+    def will_wake(self, lane: Starter) -> bool:
+        """Whether the lane is in the line already."""
+        return lane in self._waiting
+
     @property
     def is_busy(self) -> bool:
         """Whether a round is still to come."""

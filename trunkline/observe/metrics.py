@@ -7,7 +7,7 @@ for all, each sample labelled with its process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,18 +15,14 @@ import structlog
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
-    Gauge,
     Histogram,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import Metric
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from trunkline.files import write_atomically
-from trunkline.state.base import Changes, LaneKey
+from trunkline.observe.metric_table import MetricTable
+from trunkline.state.base import Changes
 
 METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 PUBLISH_INTERVAL_S: Final = 2.0
@@ -39,80 +35,79 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _log = structlog.get_logger(__name__)
 
-SourceLabels = tuple[str, str, str]
-"""Source, outcome, reason."""
-
 
 class Publisher:
     """Writes one process's metrics where the others find them, when they have changed."""
 
-    def __init__(self, registry: CollectorRegistry, directory: Path, process: str) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, directory: Path, process: str, tables: Sequence[MetricTable] = ()
+    ) -> None:
         self._registry = registry
+        self._tables = tables
         self._path = directory / f"{process}{_SUFFIX}"
         self._written = b""
 
     def publish(self) -> None:
         """Raises OSError."""
-        text = generate_latest(self._registry)
+        text = generate_latest(self._registry) + "".join(table.text() for table in self._tables).encode()
         if text != self._written:
             write_atomically(self._path, text)
             self._written = text
 
 
-class _Published(Collector):
-    """What all processes have published, merged by metric."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def collect(self) -> Iterable[Metric]:
-        merged: dict[str, Metric] = {}
-        for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
-            for family in text_string_to_metric_families(path.read_text("utf-8")):
-                metric = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-                for sample in family.samples:
-                    metric.add_sample(
-                        sample.name, {**sample.labels, "process": path.stem}, sample.value, sample.timestamp
-                    )
-        return merged.values()
-
-
 def render_metrics(directory: Path) -> bytes:
-    """The published metrics of all processes as Prometheus text. Raises OSError."""
-    registry = CollectorRegistry()
-    registry.register(_Published(directory))
-    return generate_latest(registry)
+    """The published metrics of all processes as Prometheus text, each sample with the label ``process``. Raises
+    OSError."""
+    families: dict[str, list[str]] = {}
+    for path in sorted(directory.glob(f"*{_SUFFIX}")):
+        process = f'process="{path.stem}"'
+        family: list[str] = []
+        is_known = False
+        for line in path.read_text("utf-8").split("\n")[:-1]:
+            if line.startswith("# HELP "):
+                name = line.split(" ", 3)[2]
+                is_known = name in families
+                family = families.setdefault(name, [])
+            if line.startswith("#"):
+                if not is_known:
+                    family.append(line)
+            elif "{" in line:
+                family.append(line.replace("{", f"{{{process},", 1))
+            else:
+                family.append(line.replace(" ", f"{{{process}}} ", 1))
+    return "".join(f"{line}\n" for family in families.values() for line in family).encode()
 
 
 class WorkerMetrics:
     """Counted once a commit, from what was committed."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._source = Counter(
+        self._source = MetricTable(
             "trunkline_source_events",
             "Events by what the source stage made of them.",
             ["source", "outcome", "reason"],
-            registry=registry,
+            kind="counter",
         )
-        self._destination = Counter(
+        self._destination = MetricTable(
             "trunkline_destination_events",
             "Events by how they ended at a destination.",
             ["destination", "source", "outcome", "reason"],
-            registry=registry,
+            kind="counter",
         )
-        self._children: dict[SourceLabels | LaneKey, Counter] = {}
-        self._waiting = Gauge(
+        self._waiting = MetricTable(
             "trunkline_lane_events",
             "Events in a lane's memory: queued, under way or waiting for a retry.",
             ["destination"],
-            registry=registry,
+            kind="gauge",
         )
-        self._replays = Gauge(
+        self._replays = MetricTable(
             "trunkline_replay_events",
             "Events of a replay that are not at their end.",
             ["replay"],
-            registry=registry,
+            kind="gauge",
         )
+        self.tables = (self._source, self._destination, self._waiting, self._replays)
+        """What is not in the registry."""
         self._lag = Histogram(
             "trunkline_worker_loop_lag_seconds",
             "How late the worker's loop ran a timer.",
@@ -121,20 +116,10 @@ class WorkerMetrics:
         )
 
     def committed(self, changes: Changes) -> None:
-        children = self._children
         for key, count in changes.source_books.items():
-            labels = (key.source, key.outcome, key.reason)
-            child = children.get(labels)
-            if child is None:
-                child = children[labels] = self._source.labels(*labels)
-            child.inc(count)
+            self._source.add((key.source, key.outcome, key.reason), count)
         for lane_key, count in changes.lane_books.items():
-            child = children.get(lane_key)
-            if child is None:
-                child = children[lane_key] = self._destination.labels(
-                    lane_key.destination, lane_key.source, lane_key.outcome, lane_key.reason
-                )
-            child.inc(count)
+            self._destination.add(lane_key, count)
 
     async def watch(
         self,
@@ -150,11 +135,8 @@ class WorkerMetrics:
             await asyncio.sleep(interval_s)
             self._lag.observe(max(0.0, loop.time() - expected))
             began_s = loop.time()
-            for destination, count in waiting().items():
-                self._waiting.labels(destination).set(count)
-            self._replays.clear()
-            for replay, count in replays().items():
-                self._replays.labels(replay).set(count)
+            self._waiting.replace({(destination,): count for destination, count in waiting().items()})
+            self._replays.replace({(replay,): count for replay, count in replays().items()})
             try:
                 await asyncio.to_thread(publish)
             except OSError as error:

@@ -47,7 +47,7 @@ async def run_worker(settings: Settings, arguments: ChildArguments, signals: Sig
     config = ConfigStore(settings.data_dir, secrets, clock)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
-    publisher = Publisher(registry, data.metrics, "worker")
+    publisher = Publisher(registry, data.metrics, "worker", metrics.tables)
     log = EmbeddedLog(data.log, clock, segment_bytes=settings.log_segment_bytes)
     appender = await patiently(lambda: log.appender(ACCEPTED, PARTITION), lambda: signals.stopping)
     dedupe = DedupeIndex(data.dedupe, secret=secrets.derive("dedupe"), memtable_keys=settings.dedupe_memtable_keys)

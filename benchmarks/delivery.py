@@ -14,6 +14,7 @@ def main() -> None:
     quick = "--quick" in sys.argv
     started_s = time.monotonic()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n\n{HEADER}", flush=True)
+    print(many_destinations.side_by_side(quick=quick), flush=True)
     print(many_destinations.throughput(quick=quick), flush=True)
     print(many_destinations.routing(quick=quick), flush=True)
     print(routes.row(), flush=True)

@@ -67,7 +67,7 @@ def path(tmp_path: Path) -> Path:
     db.execute("INSERT INTO accepted_cursors VALUES ('0', 12, 3)")
     db.executemany(
         "INSERT INTO source_books VALUES (?,?,?,?,?,?)",
-        [(*dataclasses.astuple(key), count) for key, count in BOOKS.items()],
+        [(*key, count) for key, count in BOOKS.items()],
     )
     db.executemany("INSERT INTO source_totals VALUES ('web',?,?)", list(EXPECTED.source_totals["web"].items()))
     db.execute("INSERT INTO lane_books VALUES ('hook', 'web', 'delivered', '', 7)")
@@ -116,7 +116,7 @@ def test_names_that_were_known_before_keep_their_keys_and_the_cap_holds(path: Pa
     }
     store.commit(Changes(source_books={known: 1, new: 1}, record=record))
     books = store.source_books()
-    assert (books[known], books[dataclasses.replace(new, name=OTHER_NAME)]) == (3, 31)
+    assert (books[known], books[new._replace(name=OTHER_NAME)]) == (3, 31)
     assert new not in books
     assert {row.key.name for row in store.record(0, 1 << 60)} == {"E7", OTHER_NAME}
     store.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from trunkline.runtime.state_writer import StateWriter
+from trunkline.delivery.lane import Lane
+from trunkline.runtime.state_writer import LONGEST_INTERVAL_S, StateWriter
 from trunkline.state.base import Changes, SourceKey
 from trunkline.testing.memory_state import MemoryStateStore
 
@@ -122,3 +124,66 @@ def test_stopping_while_commits_are_refused_counts_nothing_twice() -> None:
         it.writer.close()
 
     asyncio.run(test())
+
+
+class DearStore(MemoryStateStore):
+    """Each commit takes a while of CPU."""
+
+    cpu_s = 0.03
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times_s: list[float] = []
+
+    def commit(self, changes: Changes) -> None:
+        until_s = time.thread_time() + self.cpu_s
+        while time.thread_time() < until_s:
+            pass
+        self.times_s.append(time.monotonic())
+        super().commit(changes)
+
+
+class OneLane(Lane):
+    """A lane as far as the writer knows it."""
+
+    def __init__(self) -> None:
+        self.presses = False
+
+    def collect(self, changes: Changes) -> bool:
+        changes.source_books[KEY] = changes.source_books.get(KEY, 0) + 1
+        return True
+
+    @property
+    def watching(self) -> bool:
+        return False
+
+    @property
+    def must_soon_be_recorded(self) -> bool:
+        return self.presses
+
+    def recorded(self) -> None:
+        self.presses = False
+
+
+@pytest.mark.parametrize("presses", [False, True])
+def test_what_costs_comes_seldom_unless_a_lane_is_in_need(presses: bool) -> None:
+    async def test() -> list[float]:
+        store = DearStore()
+        writer = StateWriter(store, on_trouble=lambda _: None, on_committed=lambda _: None)
+        running = asyncio.create_task(writer.run())
+        lane = OneLane()
+        async with asyncio.timeout(20):
+            while len(store.times_s) < 3:
+                lane.presses = presses
+                writer.touch(lane)
+                await asyncio.sleep(0.01)
+        writer.touch(lane)
+        writer.stop()
+        async with asyncio.timeout(LONGEST_INTERVAL_S / 2):
+            await running
+        writer.close()
+        return store.times_s
+
+    first, second, third = asyncio.run(test())[:3]
+    pauses_s = (second - first, third - second)
+    assert min(pauses_s) < 0.5 if presses else min(pauses_s) > LONGEST_INTERVAL_S * 0.9

@@ -2,14 +2,17 @@
 
 ::
 
-    {"properties": {"properties": {"properties": {"total": {"type": "number"}}, "required": ["total"]}}}
+    properties: {type: object, properties: {total: {type: number}}, required: [total]}
 
     def predicate(event):
         try:
             if event.properties is missing or (
-                type(v1 := event.properties) is not dict
-                or v1.keys() <= frozenset({"total"})
-                and ((v3 := type(v2 := v1["total"])) is int or v3 is float)
+                type(v1 := event.properties) is dict
+                and (
+                    (v6 := type(v5 := v1["total"])) is int or v6 is float
+                    if len(v1) == 1
+                    else v1.keys() <= s2 and ((v4 := type(v3 := v1["total"])) is int or v4 is float)
+                )
             ):
                 return True
             return False
@@ -80,8 +83,8 @@ _CELLS: Final[Mapping[str, CellType]] = {
         "error": (KeyError, TypeError, AttributeError),
     }.items()
 }
-"""What the functions of all rules share. What is a rule's own is in cells too, not in globals,
-because looking there takes longer, and more code."""
+"""What the functions of all rules share. What is a rule's own is in cells too, not in globals: looking there takes
+longer, and more code."""
 _NO_GLOBALS: Final[dict[str, Any]] = {"__builtins__": {}}
 _IGNORED: Final = frozenset(
     [

@@ -35,7 +35,8 @@ DESTINATIONS = 1_000
 ENVELOPES = 100
 EVENTS = 100
 ENVELOPES_A_COMMIT = 10
-"""With so many lanes a commit comes every 0.2 s, so at 5,000 events a second it finds 10 envelopes of 100 events."""
+"""With so many lanes commits come 0.2 s apart or more, so at 5,000 events a second one finds 10 envelopes of 100 events
+or more."""
 
 
 def workspace(destinations: int) -> Snapshot:

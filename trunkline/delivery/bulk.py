@@ -269,6 +269,13 @@ class BulkLine:
         self._collected = set()
 
     @property
+    def awaits_commit(self) -> bool:
+        """Whether the next commit should come at once: before it nothing is sent behind a batch that has ended, nor a
+        batch that was just closed, and a full buffer takes nothing."""
+        unwritten_bytes = self._unwritten_bytes - self._collected_bytes
+        return bool(self._finished or self._unsafe - self._collected) or unwritten_bytes > BUFFER_BYTES // 2
+
+    @property
     def events(self) -> int:
         """Events in the open batch and in those that wait."""
         waiting = sum(sum(sealed.row.events.values()) for sealed in self._sealed)

@@ -101,7 +101,7 @@ class Lane:
             clock=clock,
             random=random,
             open_sender=self._sender.opened,
-            on_change=self._change,
+            on_change=self._bulk_changed,
             wake_in=self._timer.wake_in,
         )
         self.intake = LaneIntake(
@@ -357,6 +357,11 @@ class Lane:
             self._changed = True
             self._on_change(self)
 
+    def _bulk_changed(self) -> None:
+        self._change()
+        if self._bulk.awaits_commit:
+            self._on_change(self)
+
     def collect(self, changes: Changes) -> bool:
         """Add what has changed since the last call to a commit. Takes the lane's state as it is at this moment. False
         if only counts have changed: then :meth:`recorded` need not be called."""
@@ -390,7 +395,7 @@ class Lane:
     @property
     def must_soon_be_recorded(self) -> bool:
         """Whether so much was done since the last commit that the lane will soon have to wait for the next."""
-        return self._unrecorded.is_half_full
+        return self._unrecorded.is_half_full or (self._bulk.in_use and self._bulk.awaits_commit)
 
     def recorded(self) -> None:
         """What was collected is on disk."""

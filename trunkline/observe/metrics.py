@@ -63,7 +63,7 @@ def render_metrics(directory: Path) -> bytes:
         process = f'process="{path.stem}"'
         family: list[str] = []
         is_known = False
-        for line in path.read_text("utf-8").split("\n")[:-1]:
+        for line in path.read_bytes().decode().split("\n")[:-1]:
             if line.startswith("# HELP "):
                 name = line.split(" ", 3)[2]
                 is_known = name in families

@@ -6,7 +6,7 @@ Live traffic, rehearsal and ``why`` run the same program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -69,12 +69,9 @@ class SourceProgram:
         self._others = tuple((name, stage) for name in names[1:] if (stage := others[name]) is not None)
         self.is_empty = plan is None and not self._others
         """Whether every event passes as it is."""
-        self.passes: Callable[[LoggedEvent], str | None] = self._passes
-        """The event's app version, if it is quickly said that the event passes as it is. None: :meth:`run` says."""
-        if plan is not None and not self._others:
-            self.passes = plan.clears
 
-    def _passes(self, event: LoggedEvent) -> str | None:
+    def passes(self, event: LoggedEvent) -> str | None:
+        """The event's app version, if it is quickly said that the event passes as it is. None: :meth:`run` says."""
         if self._others and self._may_touch(event):
             return None
         return app_version_of(event.body) if self._plan is None else self._plan.clears(event)

@@ -66,9 +66,11 @@ class StateWriter:
         if lane.must_soon_be_recorded:
             self._hurry.set()
 
-    def want(self) -> None:
-        """``changes`` has something to commit."""
+    def want(self, *, soon: bool = False) -> None:
+        """``changes`` has something to commit. ``soon``: somebody waits for it."""
         self._wanted.set()
+        if soon:
+            self._hurry.set()
 
     async def run(self) -> None:
         """Commit whenever something changed, until :meth:`stop`. Not to be cancelled: a commit that is under way must

@@ -375,7 +375,7 @@ class Worker:
             self._replays.activate(snapshot, changes)
             changes.snapshot = snapshot.version
         self._snapshot = snapshot
-        self._writer.want()
+        self._writer.want(soon=True)
         _log.info("workspace.active", version=snapshot.version, destinations=len(snapshot.destinations))
 
     def _make_lane(

@@ -479,3 +479,43 @@ def test_what_was_settled_before_a_crash_stays_so_when_bulk_begins_amid_it(tmp_p
         await world.close()
 
     run(test())
+
+
+def presses(lane: Lane) -> bool:
+    return lane.must_soon_be_recorded
+
+
+def test_a_lane_asks_for_the_commit_that_its_next_batch_waits_for(tmp_path: Path) -> None:
+    async def test() -> None:
+        peer = Peer()
+        peer.takes_s = 10.0
+        world = world_of(peer, tmp_path, commit_every_s=2.0)
+        lane = lane_of(world)
+        told: list[bool] = []
+        tell = lane._on_change
+
+        def hear(changed: Lane) -> None:
+            told.append(changed.must_soon_be_recorded)
+            tell(changed)
+
+        lane._on_change = hear
+        send(world, RULES.events - 1)
+        await asyncio.sleep(0.1)
+        assert told, "the open batch is to be committed"
+        assert not any(told)
+        send(world, 1, first=RULES.events - 1)
+        await asyncio.sleep(0.1)
+        assert told.pop(), "a closed batch is sent when it is recorded"
+        assert presses(lane)
+        await asyncio.sleep(5)
+        assert peer.sizes == [RULES.events]
+        assert not presses(lane)
+        told.clear()
+        await asyncio.sleep(10)
+        assert len(peer.delivered) == 1
+        assert any(told), "the next is sent when the end of this one is recorded"
+        await settle(world)
+        assert not presses(lane)
+        await world.close()
+
+    run(test())

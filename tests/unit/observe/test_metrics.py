@@ -57,7 +57,7 @@ def test_all_processes_are_told_as_one(tmp_path: Path) -> None:
         Counter("by", "By a label.", ["a"], registry=registry).labels('{"x" 1}').inc(count)
         Histogram("took_seconds", "Time.", buckets=(1,), registry=registry).observe(count)
         table = MetricTable("lanes", "Lanes.", ["lane"], kind="gauge")
-        table.replace({("a b\u2028",): count})
+        table.replace({("a\rb\u2028",): count})
         Publisher(registry, tmp_path, process, [table]).publish()
     text = render_metrics(tmp_path).decode()
     samples = samples_of(text)
@@ -67,7 +67,7 @@ def test_all_processes_are_told_as_one(tmp_path: Path) -> None:
         assert samples["by_total", (("a", '{"x" 1}'), own)] == count
         assert samples["took_seconds_sum", (own,)] == count
         assert samples["took_seconds_bucket", (("le", "1.0"), own)] == (count == 1)
-        assert samples["lanes", (("lane", "a b\u2028"), own)] == count
+        assert samples["lanes", (("lane", "a\rb\u2028"), own)] == count
     heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(heads) == len(set(heads)) == 4
     assert len(samples) == 2 * (1 + 1 + 4 + 1)

@@ -80,7 +80,7 @@ _CELLS: Final[Mapping[str, CellType]] = {
         "bool": bool,
         "none": type(None),
         "missing": UNSET,
-        "error": (KeyError, TypeError, AttributeError),
+        "error": (KeyError, TypeError, AttributeError, ValueError),
     }.items()
 }
 """What the functions of all rules share. What is a rule's own is in cells too, not in globals: looking there takes
@@ -296,6 +296,7 @@ class _Writer:
             if names.names is not None:
                 closed = [*closed, names.names]
             planned = dict(names.inner)
+        closed = list(dict.fromkeys(closed))
         members = dict.fromkeys([*named, *required])
         if members or closed:
             self._objects += 1
@@ -310,7 +311,7 @@ class _Writer:
 
         it = syntax.name(variable)
         keys = syntax.called(syntax.method(it, "keys"))
-        tests: list[ast.expr] = [syntax.compared(keys, "<=", self._set(found)) for found in dict.fromkeys(closed)]
+        tests: list[ast.expr] = [syntax.compared(keys, "<=", self._set(found)) for found in closed]
         before = self._tests
         tests += tests_of(required)
         is_flat = self._objects == objects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import FunctionType
 from typing import Any
 
@@ -223,7 +224,7 @@ def test_a_plan_as_people_write_it_gets_an_exact_function(change: JSON, fine: bo
 
 def test_an_object_with_all_that_is_planned_is_not_asked_for_each_name() -> None:
     inner: JSON = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}
-    for closed, checks_names in ((False, False), (False, True), (True, False)):
+    for closed, checks_names in product((False, True), repeat=2):
         schema = {"properties": {"properties": {**inner, "additionalProperties": not closed}}}
         of_event, _ = checks(schema, checks_names=checks_names)
         assert isinstance(of_event, FunctionType)
@@ -237,6 +238,16 @@ def test_rules_that_say_the_same_share_their_code() -> None:
     assert one.__code__ is two.__code__
     for value in "ab":
         assert (one({"properties": {"a": value}}), two({"properties": {"a": value}})) == (value == "a", value == "b")
+    bounds = (1, 1.0, 0, 0.0, -0.0, 2)
+    of_bounds = [checks({"properties": {"properties": {"properties": {"a": {"minimum": it}}}}})[0] for it in bounds]
+    codes = [check.__code__ for check in of_bounds if isinstance(check, FunctionType)]
+    assert len(set(map(id, codes))) == len(bounds), "equal numbers of different types are not the same constant"
+
+
+def test_what_no_json_holds_is_left_to_the_engine() -> None:
+    of_event, _ = checks({"properties": {"properties": {"properties": {"a": {"pattern": "ü"}}}}})
+    assert of_event is not None
+    assert not of_event({"properties": {"a": "\ud800"}})
 
 
 @pytest.mark.parametrize("missing", ["order_id", "anything"])

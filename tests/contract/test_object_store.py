@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.s3 import SECRET, S3Server
-from tests.support.server import free_port
 from trunkline.archive.errors import ObjectMissing, StoreAddressError, StoreError, StoreFull
 from trunkline.archive.local_store import LocalStore
 from trunkline.archive.open_store import open_store

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
-from tests.support.server import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 SECRET = "a-secret-that-no-message-repeats"

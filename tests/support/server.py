@@ -6,13 +6,13 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.processes import arguments_of, descendants, is_alive, kill
 from tests.support.waiting import wait_until
 from trunkline.clock import SystemClock
@@ -24,18 +24,6 @@ from trunkline.state.sqlite import SqliteStateStore
 TRUNKLINE = Path(sys.executable).with_name("trunkline")
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
-
-
-def free_port() -> int:
-    """A port N that is free now, and so is N + 1."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            try:
-                with socket.create_server(("127.0.0.1", port + 1)):
-                    return port
-            except (OSError, OverflowError):
-                continue
 
 
 def clean_environment() -> dict[str, str]:

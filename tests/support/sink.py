@@ -16,6 +16,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.ports import free_port
+
 MESSAGE_ID = re.compile(rb'"messageId"\s*:\s*"((?:[^"\\]|\\.)*)"')
 
 
@@ -175,7 +177,7 @@ class Sink:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sink", daemon=True)
         self._thread.start()
-        self.port = 0
+        self.port = free_port()
         self.come_back()
 
     def place(self, name: str) -> Place:
@@ -214,17 +216,15 @@ class Sink:
     def come_back(self) -> None:
         """Listen, on the same port as before."""
 
-        async def start() -> int:
+        async def start() -> None:
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", self.port))
             self._server = await asyncio.get_running_loop().create_server(
                 lambda: _Connection(self), sock=listener, backlog=512
             )
-            port: int = listener.getsockname()[1]
-            return port
 
-        self.port = asyncio.run_coroutine_threadsafe(start(), self._loop).result(timeout=30)
+        asyncio.run_coroutine_threadsafe(start(), self._loop).result(timeout=30)
 
     def close(self) -> None:
         self.go_away()

@@ -185,7 +185,7 @@ class Replays:
         if spec.wanted == "cancel":
             with self._writer.step() as changes:
                 self._end(replay, changes, REPLAY_CANCELLED)
-            self._writer.want(soon=True)
+            self._writer.want()
         elif spec.wanted == "pause":
             replay.lane.hold(PAUSED)
         else:

@@ -155,7 +155,7 @@ class DedupeIndex:
             self._active_since_s = self._clock.monotonic_s()
         frozen = self._frozen.first if self._frozen is not None else None
         is_fresh = not on_disk and len(set(keys)) == len(keys) and first.keys().isdisjoint(keys)
-        if is_fresh and (frozen is None or frozen.keys().isdisjoint(keys)):  # nearly always, and a third of the time
+        if is_fresh and (frozen is None or frozen.keys().isdisjoint(keys)):  # nearly always, and quicker
             active.add_unseen(keys, times_ms)
             return [True] * len(keys)
         append_key, append_time = active.keys.extend, columns.append
